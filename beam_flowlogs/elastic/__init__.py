@@ -1,0 +1,1 @@
+"""Elasticsearch: connection, index templates and everything derived from them."""

@@ -1,0 +1,1 @@
+"""Beam programs: ``python -m pipelines.drain`` and friends take every Beam option."""
