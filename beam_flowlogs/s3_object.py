@@ -1,0 +1,260 @@
+"""One object of S3: its name, what the name tells, its identity, and its bytes as a stream that heals itself.
+
+``ObjectRef`` in (from a notification or ``list_objects``), ``S3Object.chunks()`` out: the stored bytes, in order,
+each exactly once, in bounded memory.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from botocore.exceptions import ClientError
+
+from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable, Retry, s3_client
+
+if TYPE_CHECKING:
+    from botocore.response import StreamingBody
+    from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
+
+__all__ = [
+    "KeyParts",
+    "ObjectChanged",
+    "ObjectRef",
+    "ObjectRejected",
+    "ObjectUnavailable",
+    "S3Object",
+    "list_objects",
+    "object_id",
+    "open_object",
+    "parse_key",
+    "parse_s3_url",
+    "s3_client",
+]
+
+CHUNK_SIZE = 1 << 20
+"""Bytes that are read, and held, at a time."""
+
+
+class ObjectRef(NamedTuple):
+    """One object, announced or listed. ``etag`` and ``size`` (bytes, -1 = unknown) are hearsay until it is opened."""
+
+    bucket: str
+    key: str
+    version_id: str = ""
+    etag: str = ""
+    size: int = -1
+
+    @property
+    def url(self) -> str:
+        """``s3://bucket/key``."""
+        return f"s3://{self.bucket}/{self.key}"
+
+
+class KeyParts(NamedTuple):
+    """What a key tells of a log file; "" or None where it does not. ``slot`` is UTC, the publishing time's start."""
+
+    account_id: str = ""
+    region: str = ""
+    flow_log_id: str = ""
+    slot: datetime | None = None
+
+
+class ObjectChanged(Exception):  # noqa: N818  (it says what happened)
+    """The object was overwritten while it was read: the bytes so far belong to an object that is no more.
+
+    Nothing of them may be counted under the old identity. Open it again, which gives the new object's identity.
+    """
+
+
+_FILE_NAME = re.compile(
+    r"(?P<account>[0-9A-Za-z-]+)_vpcflowlogs_(?P<region>[0-9a-z-]+)_(?P<flow_log>fl-[0-9a-z]+)"
+    r"_(?P<slot>[0-9]{8}T[0-9]{4}Z)_[^_/]+\.log\.(?:gz|parquet)",
+)
+_PLAIN_FOLDER = re.compile(r"(?:^|/)AWSLogs/(?P<account>[0-9A-Za-z-]+)/vpcflowlogs/(?P<region>[0-9a-z-]+)/")
+_HIVE_FOLDER = re.compile(
+    r"(?:^|/)aws-account-id=(?P<account>[0-9A-Za-z-]+)/aws-service=vpcflowlogs/aws-region=(?P<region>[0-9a-z-]+)/"
+)
+
+
+def parse_key(key: str) -> KeyParts:
+    """Return what a log file's key tells: from its file name, else (renamed files) account and region by its folders.
+
+    VPC and transit gateway flow logs are named alike, in plain, hourly and Hive folders under any prefix.
+    """
+    name = _FILE_NAME.fullmatch(key.rpartition("/")[2])
+    if name:
+        return KeyParts(name["account"], name["region"], name["flow_log"], _parse_slot(name["slot"]))
+    folder = _PLAIN_FOLDER.search(key) or _HIVE_FOLDER.search(key)
+    return KeyParts(folder["account"], folder["region"]) if folder else KeyParts()
+
+
+def _parse_slot(text: str) -> datetime | None:
+    try:
+        return datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
+    except ValueError:  # a date that is in no calendar
+        return None
+
+
+def parse_s3_url(url: str) -> tuple[str, str]:
+    """Split ``s3://bucket/prefix`` into bucket and prefix ("" for the whole bucket). Raises ValueError."""
+    found = re.fullmatch(r"s3://([A-Za-z0-9][A-Za-z0-9._-]{1,254})(?:/(.*))?", url, re.DOTALL)
+    if not found:
+        raise ValueError(f"{url!r} is not an S3 location; write s3://bucket/prefix")
+    return found[1], found[2] or ""
+
+
+def object_id(bucket: str, key: str, etag: str) -> str:
+    """Return the identity of an object's content: 16 characters (96 bits, base64url) that document ids derive from.
+
+    ``etag`` is that of the GET response, with or without quotes: notifications of different kinds may lack it.
+    """
+    # Neither a bucket's name nor an ETag holds a NUL, so no two triples give the same text.
+    text = "\0".join((bucket, key, etag.strip('"')))
+    return base64.urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=12).digest()).decode()
+
+
+class S3Object:
+    """An opened object; use it in a ``with`` block. ``size`` is in bytes, ``id`` is its ``object_id``."""
+
+    def __init__(
+        self, client: S3Client, ref: ObjectRef, response: GetObjectOutputTypeDef, chunk_size: int, retry: Retry
+    ) -> None:
+        self.ref = ref
+        self.etag = response["ETag"].strip('"')
+        self.id = object_id(ref.bucket, ref.key, self.etag)
+        self.size = response["ContentLength"]
+        self._client = client
+        self._body: StreamingBody | None = response["Body"]
+        self._chunk_size = chunk_size
+        self._retry = retry
+
+    def __enter__(self) -> S3Object:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back; ``chunks()`` then starts anew."""
+        if self._body is not None:
+            self._body.close()
+            self._body = None
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield the stored bytes from the first to the last, at most ``chunk_size`` at a time.
+
+        A broken stream goes on from the byte it had reached. Raises ObjectChanged, ObjectRejected and
+        ObjectUnavailable; after any of them, what was yielded is not the whole object and must not count as one.
+        """
+        position = 0
+        with closing(self):
+            while position < self.size:
+                chunk = self._retry.call(self.ref.url, partial(self._read, position))
+                position += len(chunk)
+                yield chunk
+
+    def _read(self, position: int) -> bytes:
+        """Return the next bytes, at least one; after any error the next call opens a new stream at ``position``."""
+        if self._body is None:
+            self._body = self._resume(position)["Body"]
+        try:
+            chunk = self._body.read(min(self._chunk_size, self.size - position))
+        except BaseException:
+            self.close()
+            raise
+        if not chunk:
+            self.close()
+            raise ObjectUnavailable(f"{self.ref.url}: the stream ended at byte {position} of {self.size}")
+        return chunk
+
+    def _resume(self, position: int) -> GetObjectOutputTypeDef:
+        """Return the response for the bytes from ``position`` on, of the very object that was opened first."""
+        request = _request(self.ref)
+        request["Range"] = f"bytes={position}-"
+        request["IfMatch"] = f'"{self.etag}"'
+        try:
+            response = self._client.get_object(**request)
+        except ClientError as error:
+            # 416: there is no such byte any more, so it is another object whatever became of If-Match.
+            if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode") in (412, 416):
+                raise self._changed(position) from error
+            raise
+        if response.get("ETag", "").strip('"') != self.etag:
+            response["Body"].close()
+            raise self._changed(position)
+        if response.get("ContentRange") != f"bytes {position}-{self.size - 1}/{self.size}":
+            response["Body"].close()
+            raise ObjectUnavailable(
+                f"{self.ref.url}: a request for the bytes from {position} on was answered by others"
+            )
+        return response
+
+    def _changed(self, position: int) -> ObjectChanged:
+        return ObjectChanged(f"{self.ref.url} was overwritten while it was read (at byte {position}); open it again")
+
+
+def open_object(
+    client: S3Client,
+    ref: ObjectRef,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+    retry_for: float | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> S3Object:
+    """Open an object for reading; its bytes are fetched by ``S3Object.chunks()``.
+
+    ``retry_for`` seconds without a byte, in opening or reading, raise ObjectUnavailable (None: wait for ever).
+    Raises ObjectRejected when the object can not be read however long one waits.
+    """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size is {chunk_size}; it must be at least 1 byte")
+    retry = Retry(retry_for, sleep)
+    return S3Object(client, ref, retry.call(ref.url, lambda: _open(client, ref)), chunk_size, retry)
+
+
+def _request(ref: ObjectRef) -> GetObjectRequestTypeDef:
+    request: GetObjectRequestTypeDef = {"Bucket": ref.bucket, "Key": ref.key}
+    if ref.version_id:
+        request["VersionId"] = ref.version_id
+    return request
+
+
+def _open(client: S3Client, ref: ObjectRef) -> GetObjectOutputTypeDef:
+    response = client.get_object(**_request(ref))
+    if not response.get("ETag") or "ContentLength" not in response:
+        response["Body"].close()
+        raise ObjectUnavailable(f"{ref.url}: the answer has no ETag or length, so it is not from S3")
+    return response
+
+
+def list_objects(
+    client: S3Client,
+    bucket: str,
+    prefix: str,
+    *,
+    retry_for: float | None = None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[ObjectRef]:
+    """Yield every object below ``prefix`` in the order of the keys, a page of 1,000 in memory at a time.
+
+    Raises ObjectRejected (no such bucket, access denied) and ObjectUnavailable, as ``open_object`` does.
+    """
+    retry = Retry(retry_for, sleep)
+    request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        # Not boto3's paginator: a failed page is asked for again, not the whole listing.
+        page = retry.call(f"s3://{bucket}/{prefix}", lambda: client.list_objects_v2(**request))
+        for found in page.get("Contents", ()):
+            yield ObjectRef(bucket, found["Key"], etag=found["ETag"].strip('"'), size=found["Size"])
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
