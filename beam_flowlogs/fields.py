@@ -42,6 +42,7 @@ class Field:
     """One logged field: ``name`` as in a text header, first ``version`` to have it, and where a document holds it.
 
     ``copies`` maps further document paths to their Elasticsearch types (``date`` renders an epoch as ISO 8601).
+    ``maximum`` bounds a number more narrowly than its type does; no logged number is negative.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Field:
     kind: Kind
     meaning: str
     copies: Mapping[str, str] = field(default_factory=dict)
+    maximum: int | None = None
 
     @property
     def column(self) -> str:
@@ -83,9 +85,9 @@ _VPC = (
     Field("interface-id", 2, _K, "network interface; absent on regional NAT gateways"),
     Field("srcaddr", 2, _A, "source address", _ecs(source__address="keyword", source__ip="ip")),
     Field("dstaddr", 2, _A, "destination address", _ecs(destination__address="keyword", destination__ip="ip")),
-    Field("srcport", 2, _I, "source port, 0 for ICMP", _ecs(source__port="long")),
-    Field("dstport", 2, _I, "destination port, 0 for ICMP", _ecs(destination__port="long")),
-    Field("protocol", 2, _I, "IANA protocol number", _ecs(network__iana_number="keyword")),
+    Field("srcport", 2, _I, "source port, 0 for ICMP", _ecs(source__port="long"), maximum=65535),
+    Field("dstport", 2, _I, "destination port, 0 for ICMP", _ecs(destination__port="long"), maximum=65535),
+    Field("protocol", 2, _I, "IANA protocol number", _ecs(network__iana_number="keyword"), maximum=255),
     Field("packets", 2, _L, "packets in the capture window", _ecs(source__packets="long", network__packets="long")),
     Field("bytes", 2, _L, "bytes in the capture window", _ecs(source__bytes="long", network__bytes="long")),
     Field("start", 2, _L, "first packet, Unix seconds (milliseconds have been met)", _ecs(event__start="date")),
@@ -95,7 +97,7 @@ _VPC = (
     Field("vpc-id", 3, _K, "VPC of the interface"),
     Field("subnet-id", 3, _K, "subnet of the interface"),
     Field("instance-id", 3, _K, "instance of the interface", _ecs(cloud__instance__id="keyword")),
-    Field("tcp-flags", 3, _I, "OR of the window's TCP flags: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32"),
+    Field("tcp-flags", 3, _I, "TCP flags of the window: FIN 1, SYN 2, RST 4, PSH 8, ACK 16, URG 32", maximum=65535),
     Field("type", 3, _K, "IPv4, IPv6 or EFA"),
     Field("pkt-srcaddr", 3, _A, "packet-level source address (behind NAT, of a pod)"),
     Field("pkt-dstaddr", 3, _A, "packet-level destination address"),

@@ -1,0 +1,107 @@
+"""IP addresses as text in an Arrow column in, their bytes as numpy arrays out, all rows of a column at once."""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_DOT, _ZERO, _COLON = b".0:"
+
+
+class Addresses(NamedTuple):
+    """The addresses of a column. Each array has an element a row; a null row is neither valid nor IPv6.
+
+    ``packed`` is 16 bytes a row, an IPv4 address in the first four.
+    """
+
+    packed: npt.NDArray[np.uint8]
+    is_v6: npt.NDArray[np.bool_]
+    valid: npt.NDArray[np.bool_]
+
+    def pick(self, mask: npt.NDArray[np.bool_]) -> Addresses:
+        """Return the addresses of the rows that ``mask`` names."""
+        return Addresses(self.packed[mask], self.is_v6[mask], self.valid[mask])
+
+
+def parse_addresses(column: pa.StringArray) -> Addresses:
+    """Return the addresses of a string column; text that is no address is not ``valid``."""
+    size = len(column)
+    packed = np.zeros((size, 16), np.uint8)
+    valid = pc.is_valid(column).to_numpy(zero_copy_only=False)
+    is_v6 = np.zeros(size, bool)
+    if (_characters(column) == _COLON).any():
+        is_v6 = pc.fill_null(pc.match_substring(column, ":"), False).to_numpy(zero_copy_only=False)
+    is_v4 = valid & ~is_v6
+    quads = _parse_v4(column if is_v4.all() else column.filter(pa.array(is_v4)))
+    if quads is not None:
+        packed[is_v4, :4] = quads
+    else:
+        _parse_each(column, is_v4, socket.AF_INET, packed, valid)
+    if is_v6.any():
+        _parse_each(column, is_v6, socket.AF_INET6, packed, valid)
+    return Addresses(packed, is_v6, valid)
+
+
+def _bounds(column: pa.StringArray) -> npt.NDArray[np.int32]:
+    return np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
+
+
+def _characters(column: pa.StringArray) -> npt.NDArray[np.uint8]:
+    data = column.buffers()[2]
+    if data is None or not len(column):
+        return np.zeros(0, np.uint8)
+    bounds = _bounds(column)
+    return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
+
+
+def _parse_v4(column: pa.StringArray) -> npt.NDArray[np.uint8] | None:
+    """Return four bytes a row, or None when any row is not four decimal numbers of one to three digits."""
+    size = len(column)
+    if not size:
+        return np.zeros((0, 4), np.uint8)
+    text = _characters(column)
+    bounds = _bounds(column) - _bounds(column)[0]
+    dots = np.flatnonzero(text == _DOT)
+    digits = text - np.uint8(_ZERO)
+    if len(dots) != 3 * size or np.count_nonzero(digits < 10) + len(dots) != len(text):
+        return None
+    begin = np.empty((size, 4), np.int32)
+    end = np.empty((size, 4), np.int32)
+    begin[:, 0], end[:, 3] = bounds[:-1], bounds[1:]
+    end[:, :3] = dots.reshape(size, 3)
+    begin[:, 1:] = end[:, :3] + 1
+    length = end - begin
+    if length.min() < 1 or length.max() > 3 or ((length > 1) & (digits[begin] == 0)).any():
+        return None
+    value = digits[end - 1].astype(np.uint16)
+    value += np.where(length > 1, digits[end - 2], 0) * np.uint16(10)
+    value += np.where(length > 2, digits[end - 3], 0) * np.uint16(100)
+    return None if value.max() > 255 else value.astype(np.uint8)
+
+
+def _parse_each(
+    column: pa.StringArray,
+    rows: npt.NDArray[np.bool_],
+    family: int,
+    packed: npt.NDArray[np.uint8],
+    valid: npt.NDArray[np.bool_],
+) -> None:
+    """Fill ``packed`` for some rows by the distinct text among them; mark those that are no address."""
+    encoded = column.filter(pa.array(rows)).dictionary_encode()
+    known = np.zeros((len(encoded.dictionary), 16), np.uint8)
+    good = np.ones(len(encoded.dictionary), bool)
+    for at, text in enumerate(encoded.dictionary.to_pylist()):
+        try:
+            address = socket.inet_pton(family, text)
+        except (OSError, ValueError):
+            good[at] = False
+        else:
+            known[at, : len(address)] = np.frombuffer(address, np.uint8)
+    places = encoded.indices.to_numpy()
+    packed[rows] = known[places]
+    valid[rows] = good[places]

@@ -1,0 +1,169 @@
+"""Stored bytes in, plain bytes out: gzip (of several members), zstd or neither, told by content and bounded.
+
+Every piece handed on is at most ``Limits.piece_bytes`` long, so memory does not depend on the object's size or ratio.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import chain
+
+import pyarrow as pa
+from isal import igzip_lib
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+PARQUET_MAGIC = b"PAR1"
+
+_RATIO_FLOOR = 64 << 20
+"""Plain bytes below which no ratio is held against an object: a small file of like lines packs very well."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one object may cost. Past a limit it is rejected with that limit's own reason; units are bytes."""
+
+    piece_bytes: int = 1 << 20
+    line_bytes: int = 64 << 10
+    columns: int = 256
+    plain_bytes: int = 8 << 30
+    ratio: int = 250
+
+
+class DecodeError(ValueError):
+    """An object, or the rest of it, that cannot be decoded. ``reason`` is a stable code, the text names the cure."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(reason, detail)
+        self.reason = reason
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}"
+
+
+def peek(chunks: Iterator[bytes], size: int = 4) -> tuple[bytes, Iterator[bytes]]:
+    """Return the first ``size`` bytes of a stream (fewer where it is shorter) and the whole stream again."""
+    head: list[bytes] = []
+    length = 0
+    for chunk in chunks:
+        head.append(chunk)
+        length += len(chunk)
+        if length >= size:
+            break
+    return b"".join(head)[:size], chain(head, chunks)
+
+
+def inflate(chunks: Iterator[bytes], limits: Limits) -> Iterator[bytes]:
+    """Yield the plain bytes of an object in pieces of at most ``limits.piece_bytes``.
+
+    Raises DecodeError (``gzip-truncated``, ``gzip-corrupt``, ``zstd-corrupt``, ``too-large``, ``ratio-too-high``) once
+    everything before the fault has been yielded.
+    """
+    magic, chunks = peek(chunks)
+    counter = _Counter(limits)
+    if magic.startswith(GZIP_MAGIC):
+        pieces = _gunzip(counter.packed(chunks), limits.piece_bytes)
+    elif magic.startswith(ZSTD_MAGIC):
+        pieces = _unzstd(counter.packed(chunks), limits.piece_bytes)
+    else:
+        pieces = counter.packed(chunks)
+    return counter.plain(pieces)
+
+
+class _Counter:
+    """Counts what goes in and out, and stops a stream that is past its limits."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._packed = 0
+        self._plain = 0
+
+    def packed(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        for chunk in chunks:
+            self._packed += len(chunk)
+            yield chunk
+
+    def plain(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._plain += len(piece)
+            if self._plain > self._limits.plain_bytes:
+                raise DecodeError(
+                    "too-large",
+                    f"more than {self._limits.plain_bytes} bytes unpacked: raise --max-plain-bytes if it is genuine",
+                )
+            if self._plain > _RATIO_FLOOR and self._plain > self._packed * self._limits.ratio:
+                raise DecodeError(
+                    "ratio-too-high",
+                    f"unpacks to more than {self._limits.ratio} times its size, as a decompression bomb does: "
+                    "raise --max-ratio if it is genuine",
+                )
+            yield piece
+
+
+def _gunzip(chunks: Iterator[bytes], piece_bytes: int) -> Iterator[bytes]:
+    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    for chunk in chunks:
+        data = chunk
+        while True:
+            if member.eof:
+                data = member.unused_data + data
+                if not data.strip(b"\0"):
+                    break  # zero padding after the last member, as tape and block devices leave it
+                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            try:
+                piece = member.decompress(data, piece_bytes)
+            except igzip_lib.IsalError as error:  # type: ignore[misc]
+                raise DecodeError("gzip-corrupt", f"its gzip data is damaged ({error}): upload it again") from error
+            if piece:
+                yield piece
+            data = b""
+            if member.eof:
+                if not member.unused_data:
+                    break
+            elif member.needs_input:
+                break
+    if not member.eof:
+        raise DecodeError("gzip-truncated", "its gzip data ends early: upload it again, whole")
+
+
+def _unzstd(chunks: Iterator[bytes], piece_bytes: int) -> Iterator[bytes]:
+    source = _Stream(chunks)
+    with pa.CompressedInputStream(pa.PythonFile(source, mode="r"), "zstd") as plain:
+        while True:
+            try:
+                piece = plain.read(piece_bytes)
+            except OSError as error:
+                if source.error is not None:
+                    raise source.error from error
+                raise DecodeError("zstd-corrupt", f"its zstd data is damaged ({error}): upload it again") from error
+            if not piece:
+                return
+            yield piece
+
+
+class _Stream(io.RawIOBase):
+    """The file that Arrow needs to read an iterator of chunks.
+
+    Arrow turns what a Python source raises into its own error: ``error`` keeps the first one as it was.
+    """
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._rest = b""
+        self.error: Exception | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            data = self._rest or next(self._chunks, b"")
+        except Exception as error:
+            self.error = error
+            raise
+        self._rest = data[size:]
+        return data[:size]
