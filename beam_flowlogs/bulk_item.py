@@ -1,0 +1,93 @@
+"""A document in, the bytes of its bulk item out: which index, which operation, under which id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import orjson
+
+_OPERATIONS = ("create", "index", "update")
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC
+
+
+@dataclass(frozen=True)
+class ItemFormat:
+    r"""How documents become bulk items.
+
+    index: a name, a `strftime` pattern of the event time in UTC ("flows-%Y.%m.%d"), or a function of it.
+    operation: `create` keeps what is there, `index` replaces it, `update` merges into it or makes it.
+    id, routing, version: the names of the fields that hold them. The id is needed, since items may be sent twice.
+        With a version (an integer that grows) the newest wins, whatever comes first. A field whose name begins with
+        `_` is taken out of the document, others stay in it.
+    time: the field with the event time (datetime, milliseconds since 1970, or ISO 8601); "" = the element's timestamp.
+    """
+
+    index: str | Callable[[datetime], str]
+    operation: str = "create"
+    id: str = "_id"
+    routing: str = ""
+    version: str = ""
+    time: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.index:
+            raise ValueError('name an index, such as "flows" or "flows-%Y.%m.%d"')
+        if self.operation not in _OPERATIONS:
+            raise ValueError(f"operation must be one of {', '.join(_OPERATIONS)}, not {self.operation!r}")
+        if not self.id:
+            raise ValueError("name the field that holds the id: without one a repeated request writes twice")
+        if self.version and self.operation != "index":
+            raise ValueError(f"a version needs operation 'index'; Elasticsearch knows none with {self.operation!r}")
+
+    def render(self, document: Mapping[str, Any], timestamp: datetime) -> bytes:
+        """The item of `document`, an element of `timestamp`; raises ValueError, with the reason, if it has none."""
+        if not isinstance(document, Mapping):
+            raise ValueError(f"a document must be a dict, not {type(document).__name__}")  # noqa: TRY004 (bad data)
+        action: dict[str, Any] = {"_index": self._index(document, timestamp), "_id": self._name(document, self.id)}
+        if self.routing:
+            action["routing"] = self._name(document, self.routing)
+        if self.version:
+            action |= {"version": int(self._value(document, self.version)), "version_type": "external"}
+        hidden = [name for name in (self.id, self.routing, self.version, self.time) if name.startswith("_")]
+        source: Any = {name: value for name, value in document.items() if name not in hidden} if hidden else document
+        if self.operation == "update":
+            source = {"doc": source, "doc_as_upsert": True}
+        try:
+            return b"%b\n%b\n" % (orjson.dumps({self.operation: action}), orjson.dumps(source, option=_OPTIONS))
+        except orjson.JSONEncodeError as e:
+            raise ValueError(f"the document cannot be written as JSON: {e}") from e
+
+    def _index(self, document: Mapping[str, Any], timestamp: datetime) -> str:
+        if isinstance(self.index, str) and "%" not in self.index:
+            return self.index
+        try:
+            time = _to_datetime(self._value(document, self.time)) if self.time else timestamp
+        except OverflowError as e:
+            raise ValueError(f"the field {self.time!r} holds no time: {e}") from e
+        return time.strftime(self.index) if isinstance(self.index, str) else self.index(time)
+
+    def _name(self, document: Mapping[str, Any], field: str) -> str:
+        name = str(self._value(document, field))
+        if not 0 < len(name.encode()) <= 512:
+            raise ValueError(f"the field {field!r} must have 1 to 512 bytes, not {len(name.encode())}")
+        return name
+
+    def _value(self, document: Mapping[str, Any], field: str) -> Any:
+        value = document.get(field)
+        if value is None:
+            raise ValueError(f"the document has no field {field!r}")
+        return value
+
+
+def _to_datetime(value: Any) -> datetime:
+    if isinstance(value, int):
+        return _EPOCH + timedelta(milliseconds=value)
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value.replace("Z", "+00:00"))
+    if not isinstance(value, datetime):
+        raise ValueError(f"not a time: {value!r}")  # noqa: TRY004 (bad data)
+    return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)

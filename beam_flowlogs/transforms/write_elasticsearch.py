@@ -1,0 +1,226 @@
+"""Documents or ready bulk items in, all of them in Elasticsearch or among the rejects: Beam's edge of the sink."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_flowlogs.bulk import BulkConfig, BulkResult, BulkStream, BulkWriter
+from beam_flowlogs.bulk_item import ItemFormat
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
+from beam_flowlogs.reject import Reject
+
+_REJECTS = "rejects"
+
+
+class Written(NamedTuple):
+    """What a bundle wrote: `written + duplicates + rejected` items, all of them durable or among the rejects."""
+
+    written: int
+    duplicates: int  # there already: a create whose id exists, or a version that was overtaken
+    rejected: int
+
+
+class WriteElasticsearchResult(NamedTuple):
+    """One Written per bundle, and a Reject for every item that will never be taken; both in the global window."""
+
+    written: beam.PCollection
+    rejects: beam.PCollection
+
+
+class WriteToElasticsearch(beam.PTransform):
+    """Writes every element to Elasticsearch, or hands it back as a reject with the reason.
+
+        writes = documents | WriteToElasticsearch(config, ItemFormat("flows-%Y.%m.%d", id="flow_id"))
+        writes.rejects | WriteToText("rejects")
+
+    Elements: a document (dict), an Arrow RecordBatch of documents, or, ready for Elasticsearch, the bytes of a bulk
+    item or a binary Arrow array of them (see `beam_flowlogs.bulk`), for which no `format` is needed.
+
+    A bundle ends when all its items are durable or rejected; what the cluster cannot take now is sent again, so it
+    slows the pipeline down and loses nothing. `bulk.retry_for` bounds the patience: the bundle then fails, and the
+    runner retries it. Ids make that harmless.
+
+    Items are gathered into bodies within a bundle. Streaming runners may make tiny bundles: `batch_seconds` then
+    gathers across them, for so long at most. It sends every item through a shuffle, so use it for low rates only.
+    """
+
+    def __init__(
+        self,
+        config: ElasticsearchConfig,
+        format: ItemFormat | None = None,  # noqa: A002 (the word a caller expects)
+        *,
+        bulk: BulkConfig | None = None,
+        batch_seconds: float | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_seconds is not None and batch_seconds <= 0:
+            raise ValueError(f"batch_seconds must be above 0, or None to stay within bundles, not {batch_seconds}")
+        self._config = config
+        self._format = format
+        self._bulk = bulk or BulkConfig()
+        self._batch_seconds = batch_seconds
+
+    def expand(self, elements: beam.PCollection) -> WriteElasticsearchResult:
+        """Wire the steps."""
+        rendered = (
+            elements
+            | "UseGlobalWindow" >> beam.WindowInto(GlobalWindows())
+            | "Render" >> beam.ParDo(_RenderFn(self._format)).with_outputs(_REJECTS, main="items")
+        )
+        items = rendered.items
+        if self._batch_seconds is not None:
+            items = items | "Gather" >> _Gather(self._bulk.max_actions, self._batch_seconds)
+        sent = items | "Send" >> beam.ParDo(_SendFn(self._config, self._bulk)).with_outputs(_REJECTS, main="written")
+        rejects = (rendered[_REJECTS], sent[_REJECTS]) | "Rejects" >> beam.Flatten()
+        return WriteElasticsearchResult(
+            written=sent.written | "TypeWritten" >> beam.Map(_same).with_output_types(Written),
+            rejects=rejects | "TypeRejects" >> beam.Map(_same).with_output_types(Reject),
+        )
+
+
+class BulkMetrics:
+    """The sink's counters; `count` is called where a bundle's result is known, in a thread of Beam's own."""
+
+    def __init__(self) -> None:
+        space = "elasticsearch"
+        self._documents = Metrics.counter(space, "documents")
+        self._duplicates = Metrics.counter(space, "duplicates")
+        self._bytes = Metrics.counter(space, "bytes")
+        self._retries = Metrics.counter(space, "retries")
+        self._milliseconds = Metrics.distribution(space, "bulk_ms")
+        self._in_flight = Metrics.gauge(space, "in_flight")
+        self._concurrency = Metrics.gauge(space, "concurrency")
+
+    def count(self, result: BulkResult, writer: BulkWriter) -> None:
+        """Add `result` to the pipeline's metrics."""
+        self._documents.inc(result.written)
+        self._duplicates.inc(result.duplicates)
+        self._bytes.inc(result.bytes)
+        self._retries.inc(result.retries)
+        for milliseconds in result.latencies:
+            self._milliseconds.update(milliseconds)
+        for reason, number in Counter(item.reason for item in result.rejected).items():
+            Metrics.counter("elasticsearch", f"rejected_{reason}").inc(number)
+        self._in_flight.set(writer.in_flight)
+        self._concurrency.set(writer.concurrency)
+
+
+class _RenderFn(beam.DoFn):
+    def __init__(self, item_format: ItemFormat | None) -> None:
+        self._format = item_format
+
+    def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
+        if isinstance(element, bytes):
+            yield element
+        elif isinstance(element, pa.Array):
+            yield from element.to_pylist()
+        elif self._format is None:
+            raise TypeError(f"{type(element).__name__} is no bulk item: give WriteToElasticsearch an ItemFormat")
+        else:
+            # The far ends of Beam's time lie outside of datetime's; an index named by them is wrong either way.
+            seconds = min(max(timestamp.micros / 1e6, 0), 253402300799)
+            time = datetime.fromtimestamp(seconds, timezone.utc)
+            for document in element.to_pylist() if isinstance(element, pa.RecordBatch) else [element]:
+                try:
+                    yield self._format.render(document, time)
+                except ValueError as e:
+                    reject = Reject("document", "not-renderable", str(e), data=repr(document).encode()[:65536])
+                    yield beam.pvalue.TaggedOutput(_REJECTS, reject)
+
+
+class _Gather(beam.PTransform):
+    def __init__(self, size: int, seconds: float) -> None:
+        super().__init__()
+        self._size, self._seconds = size, seconds
+
+    def expand(self, items: beam.PCollection) -> beam.PCollection:
+        return (
+            items
+            | "Key" >> beam.Map(_with_key).with_output_types(tuple[str, bytes])
+            | "Batch" >> beam.GroupIntoBatches.WithShardedKey(self._size, self._seconds)
+            | "Unkey" >> beam.FlatMap(_values).with_output_types(bytes)
+        )
+
+
+class _SendFn(beam.DoFn):
+    def __init__(self, config: ElasticsearchConfig, bulk: BulkConfig) -> None:
+        self._config, self._bulk = config, bulk
+        self._stream: BulkStream | None = None
+
+    def setup(self) -> None:
+        self._writer = bulk_writer(self._config, self._bulk)
+        self._metrics = BulkMetrics()
+
+    def start_bundle(self) -> None:
+        self.teardown()  # a bundle that failed leaves its stream behind
+        self._stream = self._writer.stream()
+        self._items: list[bytes] = []
+        self._size = 0
+        self._counts = Written(0, 0, 0)
+        self._earliest: Any = None
+
+    def process(self, item: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
+        if self._items and self._size + len(item) > self._bulk.max_bytes:
+            self._submit()
+        self._items.append(item)
+        self._size += len(item)
+        self._earliest = timestamp if self._earliest is None else min(timestamp, self._earliest)
+        if len(self._items) >= self._bulk.max_actions:
+            self._submit()
+            # Rejects leave as they come: a bundle of nothing else must not fill the memory.
+            assert self._stream is not None
+            for reject in self._take(self._stream.poll()):
+                yield beam.pvalue.TaggedOutput(_REJECTS, reject)
+
+    def finish_bundle(self) -> Iterable[Any]:
+        if self._earliest is None:
+            return
+        self._submit()
+        assert self._stream is not None
+        for reject in self._take(self._stream.flush()):
+            yield beam.pvalue.TaggedOutput(_REJECTS, self._placed(reject))
+        yield self._placed(self._counts)
+
+    def teardown(self) -> None:
+        if self._stream is not None:
+            self._stream.cancel()
+
+    def _submit(self) -> None:
+        assert self._stream is not None
+        if self._items:
+            self._stream.submit(pa.array(self._items, pa.large_binary()))
+            self._items, self._size = [], 0
+
+    def _take(self, result: BulkResult) -> list[Reject]:
+        self._metrics.count(result, self._writer)
+        before = self._counts
+        self._counts = Written(
+            before.written + result.written,
+            before.duplicates + result.duplicates,
+            before.rejected + len(result.rejected),
+        )
+        return [Reject("document", item.reason, item.detail, data=item.data) for item in result.rejected]
+
+    def _placed(self, value: Any) -> WindowedValue:
+        return WindowedValue(value, self._earliest, [GlobalWindow()])
+
+
+def _same(element: Any) -> Any:
+    return element
+
+
+def _with_key(item: bytes) -> tuple[str, bytes]:
+    return "", item
+
+
+def _values(keyed: tuple[Any, Iterable[bytes]]) -> Iterable[bytes]:
+    return keyed[1]
