@@ -185,7 +185,7 @@ class BulkWriter:
         limit = self.config.retry_for
         if limit is not None and stuck >= limit:
             raise BulkGaveUp(
-                f"{len(body.items)} bulk items made no progress for {stuck:.0f} s (retry_for is {limit:g} s). {trouble}"
+                f"{len(body.items)} bulk items made no progress for {stuck:.1f} s (retry_for is {limit:g} s). {trouble}"
             )
         self._warning.tell(len(body.items), trouble)
         longest = min(self.config.longest_delay, self.config.first_delay * 2.0 ** min(attempt, 30))

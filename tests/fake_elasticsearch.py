@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 from collections import deque
@@ -41,6 +42,8 @@ class FakeElasticsearch:
 
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["content-length"]))
+                if self.headers["content-encoding"] == "gzip":
+                    body = gzip.decompress(body)
                 fake.on_request()
                 with fake.lock:
                     fake.headers.append({name.lower(): value for name, value in self.headers.items()})

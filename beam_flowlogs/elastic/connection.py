@@ -140,14 +140,13 @@ def _check_url(url: str) -> None:
             f"the address of {parts.hostname} holds credentials: take them out, and give username and password "
             "(as a reference such as env:ELASTICSEARCH_PASSWORD) instead"
         )
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    port = parts.netloc.rpartition("]")[2].partition(":")[2]  # parts.port raises
+    if parts.scheme not in ("http", "https") or not parts.hostname or (port and not port.isdecimal()):
         raise ValueError(f"not an address of Elasticsearch: {url!r}; write it as https://host:9200")
 
 
 def _with_port(url: str) -> str:
     parts = urlsplit(url)
-    return (
-        url
-        if parts.port
-        else url.replace(parts.netloc, f"{parts.netloc}:{443 if parts.scheme == 'https' else 9200}", 1)
-    )
+    if parts.port:
+        return url
+    return parts._replace(netloc=f"{parts.netloc}:{443 if parts.scheme == 'https' else 9200}").geturl()
