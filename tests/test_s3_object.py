@@ -236,15 +236,22 @@ def test_a_server_that_ignores_if_match_can_not_mix_two_objects() -> None:
             list(opened.chunks())
 
 
-def test_a_server_that_ignores_the_range_can_not_double_the_start() -> None:
+def test_a_server_that_ignores_the_range_does_not_double_the_start() -> None:
+    client = FakeS3(troubles=[250, 700, 20])
+    answer = client.get_object
+    client.get_object = lambda **request: answer(Bucket="", Key="")  # type: ignore[method-assign]
+    assert read(client) == CONTENT
+
+
+def test_a_server_that_sends_another_range_is_not_believed() -> None:
     client = FakeS3()
     with open_object(cast(Any, client), REF, chunk_size=250, retry_for=0) as opened:
         answer = client.get_object
-        client.get_object = lambda **request: answer(Bucket="", Key="")  # type: ignore[method-assign]
+        client.get_object = lambda **request: answer(Range="bytes=240-")  # type: ignore[method-assign]
         chunks = opened.chunks()
         next(chunks)
         opened.close()
-        with pytest.raises(ObjectUnavailable, match="bytes from 250 on"):
+        with pytest.raises(ObjectUnavailable, match="bytes from 250 on, got bytes 240-2559/2560"):
             next(chunks)
 
 
@@ -285,6 +292,11 @@ ENVIRONMENT = [
     ("lower the parallelism", s3_error("KMS.ThrottlingException", 400)),
     ("check the network", s3_error("RequestTimeout", 400)),
     ("check the network", s3_error("404", 404)),
+    ("check the network", s3_error("", 404)),
+    ("check the network", s3_error("", 400)),
+    ("check the network", s3_error("PermanentRedirect", 301)),
+    ("lower the parallelism", s3_error("", 502)),
+    ("lower the parallelism", s3_error("TooManyRequests", 429)),
     ("check the network", REFUSED),
     ("check the network", ReadTimeoutError(endpoint_url="x")),
     ("check the credentials", s3_error("ExpiredToken", 400)),
