@@ -1,0 +1,130 @@
+"""TLS, credentials and rights, as a real Elasticsearch with security sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elasticsearch import Elasticsearch
+
+from beam_flowlogs import secret
+from beam_flowlogs.bulk import BulkGaveUp
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from tests.integration.sink_input import assert_exact, ids_in, items, make_index, sending, writer
+
+pytestmark = pytest.mark.integration
+
+COUNT = 2000
+
+
+@pytest.fixture(scope="module")
+def server(make_home: Callable[[], Path], elasticsearch_options: dict[str, Any]) -> Iterator[ElasticsearchServer]:
+    with ElasticsearchServer(make_home(), security=True, **elasticsearch_options) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def admin(server: ElasticsearchServer) -> Elasticsearch:
+    password = f"file:{server.password_file}"
+    return connect(
+        ElasticsearchConfig((server.url,), ca_certs=str(server.ca_path), username="elastic", password=password)
+    )
+
+
+@pytest.fixture
+def index(admin: Elasticsearch) -> str:
+    return make_index(admin)
+
+
+@pytest.fixture(autouse=True)
+def secrets_are_read_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret, "_KEEP", 0.0)
+
+
+def key(admin: Elasticsearch, index: str, *privileges: str, **options: Any) -> tuple[str, str]:
+    """The id of a new API key, and the key."""
+    rights = {"sink": {"cluster": ["monitor"], "index": [{"names": [index], "privileges": list(privileges)}]}}
+    made = admin.security.create_api_key(name="sink", role_descriptors=rights, **options)
+    return made["id"], made["encoded"]
+
+
+def config(server: ElasticsearchServer, key_file: Path) -> ElasticsearchConfig:
+    return ElasticsearchConfig((server.url,), ca_certs=str(server.ca_path), api_key=f"file:{key_file}")
+
+
+def test_an_api_key_that_may_only_create_is_enough(
+    server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(key(admin, index, "create_doc")[1])
+    result = writer(config(server, tmp_path / "key")).write(items(index, COUNT))
+    assert result.retries == 0
+    assert_exact(admin, index, COUNT, result)
+
+
+def test_a_wrong_key_stops_with_a_clear_error_and_nothing_written(
+    server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("bm8ta2V5OmF0LWFsbA==")
+    with pytest.raises(BulkGaveUp, match=r"401 security_exception.*Check the credentials") as caught:
+        writer(config(server, tmp_path / "key"), retry_for=0.3).write(items(index, COUNT))
+    assert "bm8ta2V5OmF0LWFsbA" not in str(caught.value)
+    assert ids_in(admin, index) == []
+
+
+def test_a_key_that_expired_is_awaited_until_another_takes_its_place(
+    server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "key"
+    file.write_text(key(admin, index, "create_doc", expiration="1ms")[1])
+    with pytest.raises(BulkGaveUp, match="401 security_exception"):
+        writer(config(server, file), retry_for=0.3).write(items(index, 10))
+    with sending(writer(config(server, file)), items(index, COUNT)) as future:
+        time.sleep(0.5)
+        assert not future.done()
+        assert ids_in(admin, index) == []
+        file.write_text(key(admin, index, "create_doc")[1])
+        result = future.result(30)
+    assert result.retries > 0
+    assert_exact(admin, index, COUNT, result)
+
+
+def test_a_key_without_the_right_to_write_rejects_nothing_and_goes_on_once_it_has_it(
+    server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
+) -> None:
+    name, value = key(admin, index, "read")
+    (tmp_path / "key").write_text(value)
+    with sending(writer(config(server, tmp_path / "key")), items(index, COUNT)) as future:
+        time.sleep(0.5)
+        assert not future.done()
+        rights = {"sink": {"index": [{"names": [index], "privileges": ["create_doc"]}]}}
+        admin.security.update_api_key(id=name, role_descriptors=rights)
+        result = future.result(30)
+    assert result.retries > 0
+    assert_exact(admin, index, COUNT, result)
+
+
+def test_a_secret_that_is_not_there_yet_is_awaited(
+    server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
+) -> None:
+    with sending(writer(config(server, tmp_path / "key")), items(index, 100)) as future:
+        time.sleep(0.3)
+        assert not future.done()
+        (tmp_path / "key").write_text(key(admin, index, "create_doc")[1])
+        result = future.result(30)
+    assert_exact(admin, index, 100, result)
+
+
+def test_a_certificate_of_unknown_origin_is_not_trusted(server: ElasticsearchServer, index: str) -> None:
+    unknown = ElasticsearchConfig((server.url,), username="elastic", password=f"file:{server.password_file}")
+    with pytest.raises(BulkGaveUp, match=r"TlsError.*certificate"):
+        writer(unknown, retry_for=0.2).write(items(index, 10))
+
+
+def test_plain_http_to_a_tls_port_rejects_no_item(server: ElasticsearchServer, index: str) -> None:
+    plain = ElasticsearchConfig((server.url.replace("https", "http"),))
+    with pytest.raises(BulkGaveUp, match="Check that Elasticsearch is up, and its address"):
+        writer(plain, retry_for=0.2).write(items(index, 10))
