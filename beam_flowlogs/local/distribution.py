@@ -25,10 +25,10 @@ from beam_flowlogs.local.java import Java, find_java
 
 
 class Release(NamedTuple):
-    """An Elasticsearch release, the oldest Java that runs it, and the archive that holds it."""
+    """An Elasticsearch release, the major versions of Java that run it, and the archive that holds it."""
 
     version: str
-    java: int
+    java: range
     archive: str
     size: int
     sha256: str
@@ -45,14 +45,14 @@ class Release(NamedTuple):
 RELEASES = (
     Release(
         "9.4.3",
-        21,
+        range(21, 100),
         "26.9.0.129388",
         946_639_592,
         "b7306f5ecfa6806753bc0eb0dc4ea11fe0ddd2c5a346592718814d6ec35b88cb",
     ),
     Release(
         "8.14.1",
-        17,
+        range(17, 24),  # it needs the security manager, which Java 24 has no more
         "10.7.0.96327",
         759_175_712,
         "4a5e5f0d7581e287cff4f02f7588dae499e2aa81fce37b88612acadfb4ba4518",
@@ -84,7 +84,7 @@ def choose(version: str = "") -> tuple[Release, Java]:
     """The release to run and the Java to run it with: the newest possible one, or the `version` asked for.
 
     Raises:
-        LocalStackError: the version is unknown, or no installed Java is new enough.
+        LocalStackError: the version is unknown, or no installed Java can run it.
     """
     wanted = [release for release in RELEASES if version in ("", release.version)]
     if not wanted:
@@ -95,7 +95,7 @@ def choose(version: str = "") -> tuple[Release, Java]:
         if java:
             return release, java
     raise LocalStackError(
-        f"Elasticsearch needs Java {wanted[-1].java} or newer and none was found: install one (Debian, Ubuntu: "
+        f"Elasticsearch needs Java {wanted[-1].java.start} or newer and none was found: install one (Debian, Ubuntu: "
         "`apt install openjdk-17-jre-headless`; macOS: `brew install openjdk@21`), point JAVA_HOME at one, or name a "
         "running Elasticsearch in ELASTICSEARCH_URL"
     )
@@ -191,6 +191,8 @@ def _unpack(archive: Path, target: Path, progress: Progress) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with content.open(entry) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
+        for name in ("bin", "plugins"):  # Elasticsearch 8 insists on them
+            Path(scratch, target.name, name).mkdir()
         for path in Path(scratch).rglob("*"):
             # Whatever the umask: the user that Elasticsearch runs as has to read it.
             path.chmod(0o755 if path.is_dir() else 0o644)

@@ -65,12 +65,14 @@ class ElasticsearchServer(Server):
         self.ca_path = self.folder / "ca.crt"
         self.password_file = self.folder / "password"
         self._version = version
-        self._java_options = f"-Xms{heap} -Xmx{heap} {java_options}".strip()
+        # Without performance counters, which Java keeps in /tmp, whatever its folder for temporary files.
+        self._java_options = f"-Xms{heap} -Xmx{heap} -XX:-UsePerfData {java_options}".strip()
         self._settings = dict(settings or {})
         self._cache = cache or cache_folder()
         self._config = self.folder / "config"
         self._logs = self.folder / "logs"
         self._scratch = self.folder / "tmp"
+        self._tool_options = ("-Xmx64m", "-XX:+UseSerialGC", "-XX:-UsePerfData", f"-Djava.io.tmpdir={self._scratch}")
         # Elasticsearch refuses to run as root, so that a hole in it is not a hole in the machine. Where there is
         # nobody else to be, in a container mostly, it runs as the user that owns nothing.
         self._user = "nobody" if is_root() else ""
@@ -88,14 +90,13 @@ class ElasticsearchServer(Server):
         if self.security:
             self._prepare_security(dist, java.home)
         pid_file = self._scratch / "pid"
-        pid_file.unlink(missing_ok=True)
         launcher = dist / "lib" / "tools" / "server-launcher"
         arguments = ["-d", "-p", str(pid_file)]
         if launcher.exists():  # Elasticsearch 9
-            command = [str(java.home / "bin" / "java"), "-XX:+UseSerialGC", "-Xmx64m", "-cp", f"{launcher}/*"]
+            command = [str(java.home / "bin" / "java"), *self._tool_options, "-cp", f"{launcher}/*"]
             command += ["org.elasticsearch.server.launcher.ServerLauncher", *arguments]
         else:
-            command = _tool(dist, self._config, java.home, "server", "lib/tools/server-cli", *arguments)
+            command = self._tool(dist, java.home, "server", "lib/tools/server-cli", *arguments)
         # The launcher starts the server as its child, waits until the node is there, and leaves.
         child = spawn(command, log=self._launch_log, env=self._environment(dist, java.home), cwd=dist, user=self._user)
         try:
@@ -142,9 +143,9 @@ class ElasticsearchServer(Server):
 
     def _prepare_folders(self, dist: Path) -> None:
         make_folder(self.folder)
+        shutil.rmtree(self._scratch, ignore_errors=True)
         for folder in (self._config, self._logs, self._scratch, self.folder / "data"):
             folder.mkdir(exist_ok=True)
-        self._launch_log.unlink(missing_ok=True)
         for name in ("log4j2.properties", "roles.yml", "role_mapping.yml", "users", "users_roles"):
             shutil.copyfile(dist / "config" / name, self._config / name)
         # Its log of garbage collections and its heap dumps can fill a disk; its crash files belong to the logs.
@@ -187,7 +188,14 @@ class ElasticsearchServer(Server):
         self.password_file.write_text(password)
         p12 = self._config / "http.p12"
         p12.unlink(missing_ok=True)
-        keytool = [str(java / "bin" / "keytool"), "-storepass:env", _KEYSTORE_PASSWORD, "-keystore", str(p12)]
+        keytool = [
+            str(java / "bin" / "keytool"),
+            "-J-XX:-UsePerfData",
+            "-storepass:env",
+            _KEYSTORE_PASSWORD,
+            "-keystore",
+            str(p12),
+        ]
         keytool += ["-storetype", "PKCS12", "-alias", "http"]
         self._run([*keytool, "-genkeypair", "-keyalg", "RSA", "-keysize", "2048", "-validity", "3650",
                    "-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc:critical=ca:true"],
@@ -195,9 +203,9 @@ class ElasticsearchServer(Server):
         certificate = self._run([*keytool, "-exportcert", "-rfc"], dist, java, password)
         self.ca_path.write_text(certificate)
         tool = ("keystore", "lib/tools/keystore-cli")
-        self._run(_tool(dist, self._config, java, *tool, "create"), dist, java, password)
+        self._run(self._tool(dist, java, *tool, "create"), dist, java, password)
         names = ("bootstrap.password", "xpack.security.http.ssl.keystore.secure_password")
-        self._run(_tool(dist, self._config, java, *tool, "add", "-x", "-f", *names), dist, java, password)
+        self._run(self._tool(dist, java, *tool, "add", "-x", "-f", *names), dist, java, password)
 
     def _run(self, command: list[str], dist: Path, java: Path, password: str) -> str:
         """Run a tool as the server's user; it may read the password twice from its input or from the environment."""
@@ -236,22 +244,21 @@ class ElasticsearchServer(Server):
             "ES_TMPDIR": str(self._scratch),
             "ES_DISTRIBUTION_TYPE": "zip",
             "ES_JAVA_OPTS": self._java_options,
-            "CLI_JAVA_OPTS": "-Xmx64m -XX:+UseSerialGC",
+            "CLI_JAVA_OPTS": " ".join(self._tool_options),
         }
 
-
-def _tool(dist: Path, config: Path, java: Path, name: str, libraries: str, *arguments: str) -> list[str]:
-    """The command of one of Elasticsearch's own tools, which the archive holds without their start scripts."""
-    properties = {
-        "cli.name": name,
-        "cli.script": dist / "bin" / "elasticsearch",
-        "cli.libs": libraries,
-        "es.path.home": dist,
-        "es.path.conf": config,
-        "es.distribution.type": "zip",
-        "es.java.type": "ES_JAVA_HOME",
-    }
-    command = [str(java / "bin" / "java"), "-XX:+UseSerialGC", "-Xmx64m"]
-    command += [f"-D{key}={value}" for key, value in properties.items()]
-    command += ["-cp", f"{dist}/lib/*:{dist}/lib/cli-launcher/*", "org.elasticsearch.launcher.CliToolLauncher"]
-    return [*command, *arguments]
+    def _tool(self, dist: Path, java: Path, name: str, libraries: str, *arguments: str) -> list[str]:
+        """The command of one of Elasticsearch's own tools, which the archive holds without their start scripts."""
+        properties = {
+            "cli.name": name,
+            "cli.script": dist / "bin" / "elasticsearch",
+            "cli.libs": libraries,
+            "es.path.home": dist,
+            "es.path.conf": self._config,
+            "es.distribution.type": "zip",
+            "es.java.type": "ES_JAVA_HOME",
+        }
+        command = [str(java / "bin" / "java"), *self._tool_options]
+        command += [f"-D{key}={value}" for key, value in properties.items()]
+        command += ["-cp", f"{dist}/lib/*:{dist}/lib/cli-launcher/*", "org.elasticsearch.launcher.CliToolLauncher"]
+        return [*command, *arguments]

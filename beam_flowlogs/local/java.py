@@ -35,8 +35,8 @@ class Java(NamedTuple):
     major: int
 
 
-def find_java(at_least: int) -> Java | None:
-    """The first usable Java of that major version or newer: JAVA_HOME, then the PATH, then what else is installed."""
+def find_java(majors: range) -> Java | None:
+    """The first usable Java of one of these major versions: JAVA_HOME, then the PATH, then what else is installed."""
     seen = set()
     for home in _candidates():
         real = home.resolve()
@@ -44,7 +44,7 @@ def find_java(at_least: int) -> Java | None:
             continue
         seen.add(real)
         major = _major(real)
-        if major >= at_least and _reachable(real):
+        if major in majors and _reachable(real):
             return Java(real, major)
     return None
 

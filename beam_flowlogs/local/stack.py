@@ -124,7 +124,7 @@ class Stack:
                 self._elasticsearch.wipe()
                 self._aws.wipe()
             if self._external:
-                _require_listening(self._external)
+                _connect(self._external)
             else:
                 self._elasticsearch.start(progress)
             self._aws.start(progress)
@@ -143,8 +143,8 @@ class Stack:
 
     def status(self) -> StackStatus:
         """How each server is."""
-        external = PartStatus("external", self._external, None)
-        return StackStatus(external if self._external else _status(self._elasticsearch), _status(self._aws))
+        elasticsearch = _external_status(self._external) if self._external else _status(self._elasticsearch)
+        return StackStatus(elasticsearch, _status(self._aws))
 
     def info(self) -> StackInfo:
         """Where the stack is reached; only good while it is up."""
@@ -170,7 +170,16 @@ def _status(server: ElasticsearchServer | AwsEmulator) -> PartStatus:
     return PartStatus("running" if server.running else "not answering", server.url, process.pid)
 
 
-def _require_listening(url: str) -> None:
+def _external_status(url: str) -> PartStatus:
+    try:
+        _connect(url)
+    except LocalStackError:
+        return PartStatus("not answering", url, None)
+    return PartStatus("external", url, None)
+
+
+def _connect(url: str) -> None:
+    """Raise a LocalStackError unless something listens at the URL."""
     address = urlsplit(url)
     port = address.port or (443 if address.scheme == "https" else 80)
     try:
