@@ -53,7 +53,7 @@ class Origin:
     region: str = ""
 
 
-def bulk_items(rows: Rows, origin: Origin) -> pa.StringArray:
+def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
     """Return a bulk item (action line and document, each ended by a newline) for each row.
 
     An item creates the document that ``row_ids`` names in the index of the row's day: sent twice, it changes nothing.
@@ -62,7 +62,7 @@ def bulk_items(rows: Rows, origin: Origin) -> pa.StringArray:
     document = json_object(_Documents(rows, origin).tree())
     days = _dates(rows.times - rows.times % _DAY_MS, "%Y.%m.%d")
     action = (f'{{"create":{{"_index":"{RAW_INDEX_PREFIX}'.encode(), *days, b'","_id":"', row_ids(origin, rows.numbers))
-    return join((*action, b'"}}\n', *document.segments, b"\n"), nulls="replace")
+    return join((*action, b'"}}\n', *document.segments, b"\n"), nulls="replace").cast(pa.binary())
 
 
 def row_ids(origin: Origin, numbers: npt.NDArray[np.int64]) -> pa.StringArray:

@@ -1,0 +1,50 @@
+"""The command line, `flowlogs`: a file for each command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beam_flowlogs import __version__
+from beam_flowlogs.cli import local
+from beam_flowlogs.cli.backfill import backfill
+from beam_flowlogs.cli.drain import drain
+from beam_flowlogs.cli.generate import generate
+from beam_flowlogs.cli.options import PASS_ON
+from beam_flowlogs.cli.setup import setup
+from beam_flowlogs.cli.verify import verify
+
+app = typer.Typer(
+    name="flowlogs",
+    help="AWS VPC Flow Logs from S3 to Elasticsearch: nothing lost, nothing counted twice.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals may hold a secret
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(local.app, name="local")
+app.command()(generate)
+app.command()(setup)
+app.command(context_settings=PASS_ON)(drain)
+app.command(context_settings=PASS_ON)(backfill)
+app.command()(verify)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _flowlogs(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
+    ] = False,
+) -> None:
+    """First `flowlogs setup`, then `flowlogs drain` or `flowlogs backfill`. To try it: `flowlogs local up`."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,53 @@
+"""`flowlogs drain`: index what a queue announces until it is empty."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beam_flowlogs.cli import options as opt
+from beam_flowlogs.elastic.connection import connect
+from beam_flowlogs.elastic.setup import check_set_up
+
+
+def drain(
+    context: typer.Context,
+    queue_url: Annotated[str, typer.Option(help="The SQS queue that S3 notifies.")],
+    bucket: Annotated[
+        list[str], typer.Option(help="Bucket that may be read; * and ? are allowed. Repeat for several.")
+    ],
+    dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
+    rollup_window: opt.Window = "60s",
+    text_format: opt.Format = "",
+    limit: Annotated[int, typer.Option(help="Messages of one round: so many are in flight at most.")] = 1000,
+    retry_for: opt.RetryFor = None,
+    max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
+    max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Index the flow logs that a queue announces, until it is empty.
+
+    A message is deleted once everything made from it is durable in Elasticsearch (or, if it cannot be indexed, in the
+    dead letters). Running it again, or twice at once, changes nothing: ids are derived and roll-ups merge.
+
+    Options that are not listed here go to Beam: `flowlogs drain ... --runner=FlinkRunner --flink_master=...`.
+    Elasticsearch is named by ELASTICSEARCH_URL (ELASTICSEARCH_API_KEY), AWS by boto3's usual variables.
+    """
+    opt.log_to_stderr(verbose=verbose)
+    from beam_flowlogs.run import drain as run_drain  # here, because importing Beam takes a second that help need not
+
+    with opt.one_line_errors():
+        config = opt.job_config(
+            bucket,
+            dead_letter=dead_letter,
+            window=rollup_window,
+            text_format=text_format,
+            retry_for=retry_for,
+            max_plain_bytes=max_plain_bytes,
+            max_ratio=max_ratio,
+        )
+        check_set_up(connect(config.elasticsearch))
+        summary = run_drain(config, queue_url, context.args, limit=limit)
+        opt.show_counts("Drained", summary, as_json=as_json)

@@ -1,0 +1,131 @@
+"""Options that several commands share, and the job configuration that they make."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Annotated
+
+import orjson
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.elastic.connection import ElasticsearchConfig
+from beam_flowlogs.inflate import Limits
+from beam_flowlogs.rollup import parse_window
+
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Settings of a command that hands the arguments it does not know to Beam."""
+
+DeadLetter = Annotated[
+    str, typer.Option("--dead-letter", help="Where rejects are kept: a folder, or s3://bucket/prefix.")
+]
+Window = Annotated[str, typer.Option("--rollup-window", help="Length of the roll-ups' windows, such as 60s or 5m.")]
+Format = Annotated[
+    str, typer.Option("--format", help="Fields of text objects without a header line: 'version account-id ...'.")
+]
+RetryFor = Annotated[
+    float | None,
+    typer.Option(help="Seconds that S3, SQS or Elasticsearch may be out of reach before the job fails. Default: wait."),
+]
+MaxPlainBytes = Annotated[int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected.")]
+MaxRatio = Annotated[int, typer.Option(help="Times its size that one object may unpack to before it is rejected.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say a line for each object.")]
+
+_LIMITS = Limits()
+DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
+DEFAULT_MAX_RATIO = _LIMITS.ratio
+DEFAULT_DEAD_LETTER = "dead-letters"
+
+FAILED = 1
+USAGE = 2
+
+
+def job_config(
+    buckets: list[str],
+    *,
+    dead_letter: str,
+    window: str,
+    text_format: str,
+    retry_for: float | None,
+    max_plain_bytes: int,
+    max_ratio: int,
+) -> JobConfig:
+    """Return the configuration that command-line options and the environment describe. Raises ValueError."""
+    return JobConfig(
+        elasticsearch=ElasticsearchConfig.from_environment(os.environ),
+        dead_letters=dead_letter,
+        buckets=tuple(buckets),
+        window_s=parse_window(window),
+        names=tuple(text_format.split()),
+        retry_for=retry_for,
+        limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio),
+        bulk=BulkConfig(retry_for=retry_for),
+    )
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn an error into one line on stderr and an exit code: 2 for wrong arguments, 1 for what failed."""
+    try:
+        yield
+    except ValueError as error:
+        _say(str(error))
+        raise typer.Exit(USAGE) from error
+    except typer.Exit:
+        raise
+    except Exception as error:
+        logging.getLogger("beam_flowlogs").debug("failed", exc_info=True)
+        _say(_gist(error))
+        raise typer.Exit(FAILED) from error
+
+
+def _gist(error: Exception) -> str:
+    """Return what an error says: Beam wraps a worker's error in its traceback, whose last line is the message."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    gist = lines[-1].strip() if lines else type(error).__name__
+    return gist.partition(" [while running")[0]
+
+
+def _say(message: str) -> None:
+    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {_escape(message)}", soft_wrap=True)
+
+
+def _escape(message: str) -> str:
+    return message.replace("[", r"\[")
+
+
+def log_to_stderr(*, verbose: bool) -> None:
+    """Log warnings, and with ``verbose`` what is done, to stderr. Call it before Beam is imported, which logs too."""
+    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("beam_flowlogs").setLevel(logging.INFO if verbose else logging.WARNING)
+    # What Beam says of a failure is a traceback; the command says it in one line.
+    logging.getLogger("apache_beam").setLevel(logging.WARNING if verbose else logging.CRITICAL)
+
+
+def print_json(data: object) -> None:
+    """Print data for a program to read."""
+    typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
+
+
+def show_counts(title: str, counts: object, *, as_json: bool) -> None:
+    """Print a dataclass of counts as a table of those that are not 0, or as JSON."""
+    found = asdict(counts)  # type: ignore[call-overload]
+    if as_json:
+        print_json(found)
+        return
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    for name, count in found.items():
+        if count:
+            table.add_row(name.replace("_", " "), f"{count:,}")
+    Console().print(table if table.row_count else f"{title}: nothing to do")

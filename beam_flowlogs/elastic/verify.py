@@ -1,0 +1,148 @@
+"""Proof by recount: the sums over raw documents, and the roll-ups beside them, interface by interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from elasticsearch import Elasticsearch
+
+from beam_flowlogs.document import RAW_INDEX_PREFIX
+from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, RollUpKey
+
+_PAGE = 2000
+
+Counts = Mapping[str, int]
+
+
+class Difference(NamedTuple):
+    """A roll-up that is not the sum of its raw documents: the counters that differ, as (recounted, rolled up)."""
+
+    key: RollUpKey
+    counters: dict[str, tuple[int, int]]
+
+
+class Proof(NamedTuple):
+    """How many roll-ups and raw documents were compared, and those that differ."""
+
+    rollups: int
+    documents: int
+    differences: list[Difference]
+
+
+def verify(client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None) -> Proof:
+    """Recount raw documents by interface and window and compare them with the roll-ups, counter by counter.
+
+    ``query`` restricts both sides, and should ask for whole windows of ``@timestamp``.
+    """
+    client.indices.refresh(index=f"{RAW_INDEX_PREFIX}*,{ROLLUP_INDEX_PREFIX}*", ignore_unavailable=True)
+    recounted: dict[RollUpKey, dict[str, int]] = {}
+    documents = 0
+    for key, counts, records in recount(client, window_s, query):
+        documents += records
+        known = recounted.setdefault(key, dict.fromkeys(COUNTERS, 0))
+        for name, count in counts.items():
+            known[name] += count
+    rolled_up = dict(rollups(client, window_s, query))
+    differences = []
+    for key in sorted(recounted.keys() | rolled_up.keys()):
+        mine, theirs = recounted.get(key, {}), rolled_up.get(key, {})
+        unlike = {name: (mine.get(name, 0), theirs.get(name, 0)) for name in COUNTERS}
+        unlike = {name: pair for name, pair in unlike.items() if pair[0] != pair[1]}
+        if unlike or key not in rolled_up or key not in recounted:
+            differences.append(Difference(key, unlike))
+    return Proof(len(rolled_up), documents, differences)
+
+
+def recount(
+    client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None
+) -> Iterator[tuple[RollUpKey, Counts, int]]:
+    """Yield the sums over raw documents by key and window, and the number of the documents."""
+    sums = {name: {"sum": {"field": f"network.{name}"}} for name in ("bytes", "packets")}
+    classes = {
+        "ok": {"bool": {"must_not": [{"terms": {"aws.vpcflow.log_status": ["NODATA", "SKIPDATA"]}}]}},
+        "accepted": {"term": {"event.action": "ACCEPT"}},
+        "rejected": {"term": {"event.action": "REJECT"}},
+        "ingress": {"term": {"network.direction": "ingress"}},
+        "egress": {"term": {"network.direction": "egress"}},
+    }
+    aggregations: dict[str, Any] = {
+        name: {"filter": {"bool": {"filter": [condition, classes["ok"]]}}, "aggs": sums}
+        for name, condition in classes.items()
+    }
+    for status in ("nodata", "skipdata"):
+        aggregations[status] = {"filter": {"term": {"aws.vpcflow.log_status": status.upper()}}}
+    sources: list[dict[str, Any]] = [
+        {name: {"terms": {"field": f"aws.vpcflow.{name}", "missing_bucket": True}}} for name in KEY_COLUMNS.values()
+    ]
+    sources.append({"window": {"date_histogram": {"field": "@timestamp", "fixed_interval": f"{window_s}s"}}})
+    composite: dict[str, Any] = {"size": _PAGE, "sources": sources}
+    while True:
+        answer = client.search(
+            index=f"{RAW_INDEX_PREFIX}*",
+            ignore_unavailable=True,
+            size=0,
+            query=query,
+            aggs={"keys": {"composite": composite, "aggs": aggregations}},
+        )
+        found = answer.get("aggregations", {}).get("keys", {})
+        for bucket in found.get("buckets", ()):
+            yield _key(bucket["key"], window_s), _counts(bucket), bucket["doc_count"]
+        if "after_key" not in found:
+            return
+        composite["after"] = found["after_key"]
+
+
+def _key(named: Mapping[str, Any], window_s: int) -> RollUpKey:
+    for key_type, column in KEY_COLUMNS.items():
+        if named[column] is not None:
+            return RollUpKey(window_s, named["window"] // 1000, key_type, named[column])
+    return RollUpKey(window_s, named["window"] // 1000, "flow_log", "")
+
+
+def _counts(bucket: Mapping[str, Any]) -> dict[str, int]:
+    counts = {name: bucket[name]["doc_count"] for name in ("nodata", "skipdata")}
+    for name, prefix in (
+        ("ok", ""),
+        *((group, f"{group}.") for group in ("accepted", "rejected", "ingress", "egress")),
+    ):
+        counts[f"{prefix}flows"] = bucket[name]["doc_count"]
+        for total in ("bytes", "packets"):
+            counts[f"{prefix}{total}"] = int(bucket[name][total]["value"])
+    return counts
+
+
+def rollups(
+    client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None
+) -> Iterator[tuple[RollUpKey, Counts]]:
+    """Yield the counters of the stored roll-ups of a window's length."""
+    length = {"term": {"flowlogs.rollup.window": f"{window_s}s"}}
+    after: list[Any] | None = None
+    while True:
+        answer = client.search(
+            index=f"{ROLLUP_INDEX_PREFIX}*",
+            ignore_unavailable=True,
+            size=_PAGE,
+            query={"bool": {"filter": [length, *([query] if query else [])]}},
+            source_excludes=["flowlogs.rollup.parts"],
+            sort=["@timestamp", "flowlogs.rollup.key"],
+            search_after=after,
+        )
+        hits = answer["hits"]["hits"]
+        for hit in hits:
+            rollup = hit["_source"]["flowlogs"]["rollup"]
+            start = int(datetime.fromisoformat(hit["_source"]["@timestamp"].replace("Z", "+00:00")).timestamp())
+            # A flow log's own id is not in its raw documents: records without a key are compared together.
+            key = "" if rollup["key_type"] == "flow_log" else rollup["key"]
+            yield RollUpKey(window_s, start, rollup["key_type"], key), {name: _at(rollup, name) for name in COUNTERS}
+        if len(hits) < _PAGE:
+            return
+        after = hits[-1]["sort"]
+
+
+def _at(rollup: Mapping[str, Any], path: str) -> int:
+    value: Any = rollup
+    for name in path.split("."):
+        value = value[name]
+    return int(value)

@@ -1,0 +1,207 @@
+"""One object in: its raw documents made durable, its bad rows set aside, its parts of the roll-ups out.
+
+Rows are counted into the parts only once Elasticsearch has acknowledged their documents, so a part never says more
+than what can be searched. Rendering goes on while the bodies before are on their way.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from datetime import datetime
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from beam_flowlogs.bulk import BulkResult, BulkStream, BulkWriter, ItemRejected
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.inflate import DecodeError
+from beam_flowlogs.record_batch import decode
+from beam_flowlogs.reject import DeadLetters, Reject, object_file
+from beam_flowlogs.rollup import Part, PartsOfObject, RollUpKey
+from beam_flowlogs.rows import BadRow, Rows
+from beam_flowlogs.s3_client import ObjectRejected
+from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, open_object, parse_key
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_REJECTS_PER_FILE = 5_000
+
+
+class IndexedObject(NamedTuple):
+    """What became of an object: its records by fate, the bytes sent, and its parts of the roll-ups.
+
+    ``written + duplicates + rejected`` is the number of its records; ``reason`` says why it ended early, if it did.
+    """
+
+    ref: ObjectRef
+    written: int
+    duplicates: int
+    rejected: int
+    retries: int
+    sent_bytes: int
+    latencies: tuple[int, ...]
+    reason: str
+    parts: list[tuple[RollUpKey, Part]]
+
+
+def index_object(
+    ref: ObjectRef, config: JobConfig, client: S3Client, writer: BulkWriter, dead_letters: DeadLetters
+) -> IndexedObject:
+    """Index one object and return its parts; on return all that was made of it is durable.
+
+    What is wrong with the object or its rows goes to the dead letters. Raises ObjectUnavailable and BulkGaveUp when S3
+    or Elasticsearch stay out of reach for longer than the configuration waits.
+    """
+    try:
+        opened = open_object(client, ref, retry_for=config.retry_for)
+    except ObjectRejected as error:
+        _set_aside_object(ref, error.reason, error.detail, dead_letters)
+        return IndexedObject(ref, 0, 0, 0, 0, 0, (), error.reason, [])
+    ref = ref._replace(etag=opened.etag)
+    with opened, writer.stream() as stream:
+        way = _Way(opened, ref, stream, dead_letters)
+        reason = ""
+        try:
+            for rows in decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref)):
+                way.add(rows, config.window_s)
+        except (DecodeError, ObjectRejected) as error:
+            reason = error.reason
+            detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
+            _set_aside_object(ref, reason, detail, dead_letters)
+        except ObjectChanged as error:
+            reason = "object-changed"
+            _set_aside_object(ref, reason, str(error), dead_letters)
+        return way.finish(reason)
+
+
+def _slot_ms(ref: ObjectRef) -> int | None:
+    slot: datetime | None = parse_key(ref.key).slot
+    return None if slot is None else int(slot.timestamp() * 1000)
+
+
+def _set_aside_object(ref: ObjectRef, reason: str, detail: str, dead_letters: DeadLetters) -> None:
+    reject = Reject("object", reason, detail, ref.bucket, ref.key, ref.version_id, ref.etag)
+    dead_letters.write(object_file("object", ref), [reject])
+
+
+class _Sent(NamedTuple):
+    """Rows whose documents are on their way: the positions of their items in the stream, and the rows."""
+
+    begin: int
+    end: int
+    rows: Rows
+
+
+class _Way:
+    """The state of one object on its way: what is sent and not yet acknowledged, what is counted, what is rejected."""
+
+    def __init__(self, opened: S3Object, ref: ObjectRef, stream: BulkStream, dead_letters: DeadLetters) -> None:
+        key = parse_key(ref.key)
+        self._ref = ref
+        self._origin = Origin(ref.bucket, ref.key, opened.id, key.account_id, key.region)
+        self._flow_log_id = key.flow_log_id
+        self._stream = stream
+        self._bad_rows = _Files(dead_letters, object_file("row", ref))
+        self._bad_documents = _Files(dead_letters, object_file("document", ref))
+        self._parts: PartsOfObject | None = None
+        self._under_way: deque[_Sent] = deque()
+        self._submitted = self._settled = 0
+        self._refused: dict[int, ItemRejected] = {}
+        self._total = BulkResult()
+        self._rejected = 0
+
+    def add(self, rows: Rows, window_s: int) -> None:
+        """Send the documents of rows, and settle what has been acknowledged meanwhile."""
+        self._parts = self._parts or PartsOfObject(self._origin, window_s, self._flow_log_id)
+        self._rejected += len(rows.bad)
+        self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
+        for part in by_presence(rows):
+            begin, self._submitted = self._submitted, self._submitted + part.batch.num_rows
+            self._under_way.append(_Sent(begin, self._submitted, part))
+            self._stream.submit(bulk_items(part, self._origin))
+            self._settle(self._stream.poll())
+
+    def finish(self, reason: str) -> IndexedObject:
+        """Wait for everything sent, and return what became of the object."""
+        self._settle(self._stream.flush())
+        self._bad_rows.flush()
+        self._bad_documents.flush()
+        total = self._total
+        return IndexedObject(
+            self._ref,
+            total.written,
+            total.duplicates,
+            self._rejected,
+            total.retries,
+            total.bytes,
+            total.latencies,
+            reason,
+            self._parts.finish() if self._parts else [],
+        )
+
+    def _settle(self, result: BulkResult) -> None:
+        """Count the rows whose documents are durable. Bodies are collected in the order in which they were sent."""
+        total = self._total
+        self._total = BulkResult(
+            written=total.written + result.written,
+            conflicts=total.conflicts + result.conflicts,
+            retries=total.retries + result.retries,
+            bytes=total.bytes + result.bytes,
+            latencies=total.latencies + result.latencies,
+        )
+        self._settled += result.written + result.duplicates + len(result.rejected)
+        self._refused.update((item.position, item) for item in result.rejected)
+        while self._under_way and self._under_way[0].end <= self._settled:
+            sent = self._under_way.popleft()
+            refused = [at for at in self._refused if sent.begin <= at < sent.end] if self._refused else []
+            rows = sent.rows
+            if refused:
+                durable = np.ones(rows.batch.num_rows, bool)
+                durable[[at - sent.begin for at in refused]] = False
+                self._rejected += len(refused)
+                self._bad_documents.add(
+                    self._document_reject(self._refused.pop(at), int(rows.numbers[at - sent.begin])) for at in refused
+                )
+                rows = rows.pick(durable)
+            assert self._parts is not None
+            self._parts.add(rows)
+
+    def _row_reject(self, bad: BadRow) -> Reject:
+        detail = f"{self._ref.url} row {bad.number}: {bad.detail}"
+        return self._reject("row", bad.reason, detail, bad.number, bad.data)
+
+    def _document_reject(self, item: ItemRejected, number: int) -> Reject:
+        detail = f"{self._ref.url} row {number}: Elasticsearch answers {item.status}: {item.detail}"
+        return self._reject("document", item.reason, detail, number, item.data)
+
+    def _reject(self, stage: str, reason: str, detail: str, row: int, data: bytes) -> Reject:
+        ref = self._ref
+        return Reject(stage, reason, detail, ref.bucket, ref.key, ref.version_id, ref.etag, row, data)
+
+
+class _Files:
+    """Dead letters of one object and stage, a file for every so many, so that memory stays bounded."""
+
+    def __init__(self, dead_letters: DeadLetters, name: str) -> None:
+        self._dead_letters = dead_letters
+        self._name = name
+        self._rejects: list[Reject] = []
+        self._files = 0
+
+    def add(self, rejects: Iterable[Reject]) -> None:
+        """Keep rejects; writes a file whenever enough have come together."""
+        rejects = iter(rejects)
+        while chunk := list(islice(rejects, _REJECTS_PER_FILE - len(self._rejects))):
+            self._rejects += chunk
+            if len(self._rejects) >= _REJECTS_PER_FILE:
+                self.flush()
+
+    def flush(self) -> None:
+        """Write what is held."""
+        self._dead_letters.write(f"{self._name}-{self._files}", self._rejects)
+        self._files += 1
+        self._rejects = []

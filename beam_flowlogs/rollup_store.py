@@ -1,0 +1,130 @@
+"""Parts of roll-ups in, merged documents in Elasticsearch out: created, or read, merged and written if unchanged since.
+
+Windows upstream make one writer a key the rule, but nothing here relies on it: a write that was overtaken is answered
+by 409, and is read and merged again.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import orjson
+import pyarrow as pa
+from elastic_transport import ApiError, TransportError
+from elasticsearch import Elasticsearch
+from tenacity import (
+    Retrying,
+    before_sleep_log,
+    retry_if_exception,
+    stop_before_delay,
+    stop_never,
+    wait_random_exponential,
+)
+
+from beam_flowlogs.bulk import BulkWriter, ItemRejected
+from beam_flowlogs.rollup import Part, RollUpKey, merge
+
+_logger = logging.getLogger(__name__)
+
+_READ_AT_ONCE = 200
+_OVERTAKEN_DELAY = 0.05
+
+
+class Merged(NamedTuple):
+    """What became of the roll-ups of a call: counts by fate, and those that Elasticsearch will never take."""
+
+    created: int
+    updated: int
+    unchanged: int
+    overtaken: int
+    rejected: list[tuple[RollUpKey, ItemRejected]]
+
+
+class _Stored(NamedTuple):
+    source: Mapping[str, Any]
+    seq_no: int
+    primary_term: int
+
+
+class RollUpStore:
+    """The roll-up documents of one cluster. ``connect`` gives the client as of now, ``retry_for`` is in seconds."""
+
+    def __init__(
+        self, connect: Callable[[], Elasticsearch], writer: BulkWriter, *, retry_for: float | None = None
+    ) -> None:
+        self._connect = connect
+        self._writer = writer
+        self._retry_for = retry_for
+
+    def merge(self, parts: Mapping[RollUpKey, Iterable[Part]]) -> Merged:
+        """Merge parts into their roll-ups; on return each is durable or rejected."""
+        todo = {key: list(found) for key, found in parts.items()}
+        stored: dict[RollUpKey, _Stored] = {}
+        created = updated = unchanged = overtaken = 0
+        rejected: list[tuple[RollUpKey, ItemRejected]] = []
+        while todo:
+            documents = {
+                key: merge(key, stored[key].source if key in stored else None, found) for key, found in todo.items()
+            }
+            keys = [key for key, document in documents.items() if document is not None]
+            unchanged += len(documents) - len(keys)
+            result = self._writer.write(
+                pa.array([_item(key, documents[key], stored.get(key)) for key in keys], pa.binary())
+            )
+            lost = set(result.conflicts) | {item.position for item in result.rejected}
+            won = [key for position, key in enumerate(keys) if position not in lost]
+            updated += sum(key in stored for key in won)
+            created += sum(key not in stored for key in won)
+            rejected += [(keys[item.position], item) for item in result.rejected]
+            conflicts = [keys[position] for position in result.conflicts]
+            again = sum(key in stored for key in conflicts)
+            if again:
+                overtaken += again
+                time.sleep(random.uniform(0, _OVERTAKEN_DELAY))  # noqa: S311  (spreads two writers, guards nothing)
+            stored = self._read(conflicts)
+            todo = {key: todo[key] for key in conflicts}
+        return Merged(created, updated, unchanged, overtaken, rejected)
+
+    def _read(self, keys: Sequence[RollUpKey]) -> dict[RollUpKey, _Stored]:
+        """Return the stored documents; one that was deleted meanwhile is absent, and is created next."""
+        found: dict[RollUpKey, _Stored] = {}
+        for begin in range(0, len(keys), _READ_AT_ONCE):
+            some = keys[begin : begin + _READ_AT_ONCE]
+            names = [{"_index": key.index_name, "_id": key.id} for key in some]
+            for key, document in zip(some, self._patiently(partial(self._mget, names))["docs"]):
+                if document.get("found"):
+                    found[key] = _Stored(document["_source"], document["_seq_no"], document["_primary_term"])
+        return found
+
+    def _mget(self, names: list[dict[str, str]]) -> Any:
+        return self._connect().mget(docs=names)
+
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        retrying = Retrying(
+            retry=retry_if_exception(_passes),
+            stop=stop_never if self._retry_for is None else stop_before_delay(self._retry_for),
+            wait=wait_random_exponential(multiplier=0.2, max=15),
+            before_sleep=before_sleep_log(_logger, logging.WARNING),
+            reraise=True,
+        )
+        return retrying(action)
+
+
+def _passes(error: BaseException) -> bool:
+    """Tell whether an error of reading is the cluster's state rather than the request's fault."""
+    if isinstance(error, ApiError):
+        return error.meta.status in (401, 403, 408, 429) or error.meta.status >= 500
+    return isinstance(error, TransportError)
+
+
+def _item(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored | None) -> bytes:
+    target: dict[str, Any] = {"_index": key.index_name, "_id": key.id}
+    if stored:
+        target |= {"if_seq_no": stored.seq_no, "if_primary_term": stored.primary_term}
+    action = {"index" if stored else "create": target}
+    return orjson.dumps(action) + b"\n" + orjson.dumps(document) + b"\n"

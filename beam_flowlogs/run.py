@@ -1,0 +1,102 @@
+"""Whole jobs: a configuration and Beam's own arguments in, what was done out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import apache_beam as beam
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.runners.runner import PipelineResult
+
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.sqs_queue import keeper
+from beam_flowlogs.transforms.acknowledge import Acknowledge
+from beam_flowlogs.transforms.index_flow_logs import IndexFlowLogs
+from beam_flowlogs.transforms.list_objects import ListObjects
+from beam_flowlogs.transforms.read_notifications import ReadNotifications
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a job did, from its counters; counts of messages, objects, documents and roll-ups by fate."""
+
+    messages_received: int = 0
+    messages_redelivered: int = 0
+    messages_rejected: int = 0
+    messages_deleted: int = 0
+    messages_expired: int = 0
+    objects: int = 0
+    objects_rejected: int = 0
+    documents: int = 0
+    duplicates: int = 0
+    rejects: int = 0
+    retries: int = 0
+    bulk_bytes: int = 0
+    rollups_created: int = 0
+    rollups_updated: int = 0
+    rollups_unchanged: int = 0
+    rollups_overtaken: int = 0
+    rollups_rejected: int = 0
+
+    def plus(self, other: Summary) -> Summary:
+        """Return both together."""
+        mine, theirs = asdict(self), asdict(other)
+        return Summary(**{name: mine[name] + theirs[name] for name in mine})
+
+
+def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit: int = 1000) -> Summary:
+    """Index what a queue announces until it is empty, in rounds of at most ``limit`` messages; return what was done.
+
+    A round's messages are deleted at its end at the latest; when one fails, those not deleted go back to the queue.
+    """
+    total = Summary()
+    while True:
+        pipeline = _pipeline(beam_args)
+        announced = pipeline | "ReadNotifications" >> ReadNotifications(queue_url, config, limit=limit)
+        progress = announced.objects | "IndexFlowLogs" >> IndexFlowLogs(config)
+        _ = (announced.messages, *progress) | "Acknowledge" >> Acknowledge(config)
+        done = _run(pipeline)
+        total = total.plus(done)
+        if not done.messages_received:
+            return total
+
+
+def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -> Summary:
+    """Index all objects below some ``s3://bucket/prefix`` locations; return what was done."""
+    pipeline = _pipeline(beam_args)
+    _ = pipeline | "ListObjects" >> ListObjects(urls, config) | "IndexFlowLogs" >> IndexFlowLogs(config)
+    return _run(pipeline)
+
+
+def _run(pipeline: beam.Pipeline) -> Summary:
+    try:
+        result = pipeline.run()
+        result.wait_until_finish()
+    finally:
+        given_back = keeper().give_back()
+        if given_back:
+            _logger.warning("%d messages were given back to the queue: they will be delivered again", given_back)
+    return _summary(result)
+
+
+def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
+    """Return a pipeline that runs in this process unless told otherwise: Beam's default would download a runner."""
+    args = list(beam_args)
+    if not any(arg.split("=")[0] == "--runner" for arg in args):
+        args.append("--runner=FnApiRunner")
+    return beam.Pipeline(options=PipelineOptions(args))
+
+
+def _summary(result: PipelineResult) -> Summary:
+    counters = result.metrics().query(MetricsFilter().with_namespace("flowlogs"))["counters"]
+    known = {field.name for field in fields(Summary)}
+    totals = dict.fromkeys(known, 0)
+    for counter in counters:
+        if counter.key.metric.name in known:
+            totals[counter.key.metric.name] += counter.result
+    return Summary(**totals)
