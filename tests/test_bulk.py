@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -230,6 +234,38 @@ def test_trouble_is_told_once_per_interval_with_its_cure(
     assert "Data too large" in warning
     assert "nothing is lost" in warning
     assert "send less" in warning
+
+
+def test_a_warning_comes_again_while_trouble_lasts_and_says_for_how_long(
+    server: FakeElasticsearch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers.extend([error(503, "unavailable")] * 30)
+    with caplog.at_level(logging.WARNING, "beam_flowlogs"):
+        writer(server, warn_every=0.5).write(items(3))
+    told = [record for record in caplog.records if record.name == "beam_flowlogs.bulk"]
+    assert 2 <= len(told) <= 6
+    assert "for 0 s" in told[0].getMessage()
+    assert re.search(r"for [1-9]\d* s", told[-1].getMessage())
+    assert told[1].created - told[0].created >= 0.5
+
+
+def test_an_interrupt_ends_a_wait_without_end() -> None:
+    program = """
+import pyarrow as pa
+from beam_flowlogs.bulk import BulkWriter
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+config = ElasticsearchConfig(urls=("http://127.0.0.1:1",))
+print("waits", flush=True)
+BulkWriter(lambda: connect(config)).write(pa.array([b"x"]))
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"waits\n"
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in errors
 
 
 def test_an_error_under_way_surfaces_in_the_next_submit_or_flush(server: FakeElasticsearch) -> None:
