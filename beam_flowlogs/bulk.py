@@ -224,7 +224,11 @@ class BulkStream:
             self._submitted += len(body.items)
 
     def poll(self) -> BulkResult:
-        """What became of items since the last poll or flush, as far as known now; frees what is kept of rejects."""
+        """What became of the items whose bodies have ended by now; each item is told of by one poll or flush.
+
+        Never waits. Bodies end out of order, but one is told of only when all before it are: what the polls of a
+        stream have told of is always the items from its first to some last.
+        """
         self._collect(wait=False)
         return self._take()
 

@@ -311,6 +311,23 @@ def test_positions_count_through_all_submits_of_a_flush_and_begin_anew(server: F
         assert [item.position for item in stream.flush().rejected] == [1]
 
 
+def test_a_poll_tells_of_bodies_in_the_order_of_submits(server: FakeElasticsearch) -> None:
+    go_on = threading.Event()
+
+    def hold_the_first(name: str, _: Any) -> tuple[int, str] | None:
+        return None if name != "0" or go_on.is_set() else (429, "es_rejected_execution_exception")
+
+    server.item_fault = hold_the_first
+    with writer(server, concurrency=2).stream() as stream:
+        stream.submit(items(2))
+        stream.submit(items(3, first=2))
+        while "4" not in server.documents:
+            time.sleep(0.01)
+        assert stream.poll().written == 0
+        go_on.set()
+        assert stream.flush().written == 5
+
+
 def test_leaving_a_stream_ends_what_waits_in_it(server: FakeElasticsearch) -> None:
     server.answers.extend([error(503, "unavailable")] * 1000)
     sink = writer(server, first_delay=30, longest_delay=30)

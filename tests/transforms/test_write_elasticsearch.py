@@ -10,6 +10,7 @@ import pytest
 from apache_beam.metrics.metric import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.test_pipeline import TestPipeline as BeamTestPipeline
+from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows
 
@@ -134,6 +135,21 @@ def test_gathering_across_bundles_writes_everything(server: FakeElasticsearch) -
         writes = documents | sink(server, ItemFormat("i"), batch_seconds=0.1)
         assert_that(totals(writes), equal_to([Written(50, 0, 0)]))
     assert len(server.documents) == 50
+
+
+@pytest.mark.parametrize(("seconds", "requests"), [(None, 20), (60, 1)])
+def test_gathering_turns_tiny_bundles_into_one_body(
+    server: FakeElasticsearch, seconds: float | None, requests: int
+) -> None:
+    stream = TestStream()
+    for n in range(20):  # a bundle each
+        stream.add_elements([{"_id": str(n)}])
+    stream.advance_watermark_to_infinity()
+    # The only runner inside of Python that knows TestStream.
+    with beam.Pipeline("BundleBasedDirectRunner", options=PipelineOptions(["--streaming"])) as p:
+        p | stream | sink(server, ItemFormat("i"), batch_seconds=seconds)
+    assert len(server.documents) == 20
+    assert len(server.bodies) == requests
 
 
 def test_a_bundle_that_is_out_of_patience_fails_the_pipeline(server: FakeElasticsearch) -> None:

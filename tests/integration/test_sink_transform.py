@@ -1,0 +1,57 @@
+"""WriteToElasticsearch in a pipeline, against a real Elasticsearch behind a proxy that loses answers."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.util import assert_that, equal_to
+
+from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.bulk_item import ItemFormat
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.reject import Reject
+from beam_flowlogs.transforms.write_elasticsearch import WriteToElasticsearch
+from tests.integration.fault_proxy import Fault, FaultProxy
+
+pytestmark = pytest.mark.integration
+
+COUNT = 5000
+DAY = 86_400_000
+BULK = BulkConfig(max_actions=500, first_delay=0.05, longest_delay=0.2)
+
+
+def _document(number: int) -> dict[str, Any]:
+    wrong = number % 1000 == 7
+    return {"_id": str(number), "@timestamp": number % 2 * DAY, "n": "not a number" if wrong else number}
+
+
+def _reason(reject: Reject) -> str:
+    return reject.reason
+
+
+def test_documents_and_rejects_are_the_input_whatever_the_way_does(elasticsearch: ElasticsearchServer) -> None:
+    name = f"sink-{uuid.uuid4().hex[:8]}"
+    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
+    for day in ("1970.01.01", "1970.01.02"):
+        client.indices.create(index=f"{name}-{day}", mappings={"properties": {"n": {"type": "long"}}})
+    item_format = ItemFormat(f"{name}-%Y.%m.%d", time="@timestamp")
+    for _ in range(2):  # the second run meets duplicates only
+        with FaultProxy("127.0.0.1", elasticsearch.port) as proxy:
+            proxy.fail(
+                Fault(cut_after=10), None, Fault(status=502, forward=True), Fault(status=429), Fault(cut_after=0)
+            )
+            config = ElasticsearchConfig(urls=(proxy.url,))
+            with beam.Pipeline("FnApiRunner", options=PipelineOptions([])) as p:
+                documents = p | beam.Create(range(COUNT)) | beam.Map(_document)
+                writes = documents | WriteToElasticsearch(config, item_format, bulk=BULK)
+                reasons = writes.rejects | "Reasons" >> beam.Map(_reason)
+                assert_that(reasons, equal_to(["document_parsing_exception"] * 5))
+            assert proxy.planned == 0
+        client.indices.refresh(index=f"{name}-*")
+        counts = [client.count(index=f"{name}-{day}")["count"] for day in ("1970.01.01", "1970.01.02")]
+        assert counts == [COUNT // 2, COUNT // 2 - 5]
