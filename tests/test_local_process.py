@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from beam_flowlogs.local import process as process_module
 from beam_flowlogs.local.process import LOOPBACK, Process, free_port, kill_group, spawn
 
 _STUBBORN = (
@@ -28,7 +29,13 @@ def _wait_for_output(folder: Path) -> str:
     return said
 
 
-def test_a_process_that_ended_is_not_alive_even_before_anybody_reaps_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["_start_time_in_proc", "_start_time_by_ps"])
+def test_a_process_that_ended_is_not_alive_even_before_anybody_reaps_it(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if way == "_start_time_in_proc" and not Path("/proc/self/stat").exists():
+        pytest.skip("this system has no /proc")
+    monkeypatch.setattr(process_module, "_start_time", getattr(process_module, way))
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     assert child.stdin is not None
     process = Process.of(child.pid)
@@ -37,6 +44,7 @@ def test_a_process_that_ended_is_not_alive_even_before_anybody_reaps_it(tmp_path
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # ended, and left unreaped
     assert not process.alive()
     child.wait()
+    assert not process.alive()
 
 
 def test_a_pid_that_now_belongs_to_somebody_else_is_neither_alive_nor_killed(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from rich.progress import Progress
 
@@ -127,13 +128,21 @@ class AwsEmulator(Server):
         return self.folder / "ministack.log"
 
     def _s3(self) -> S3Client:
-        return self._session().client("s3", endpoint_url=self.url, config=_CLIENT)
+        return _session().client("s3", endpoint_url=self.url, config=_CLIENT)
 
     def _sqs(self) -> SQSClient:
-        return self._session().client("sqs", endpoint_url=self.url, config=_CLIENT)
+        return _session().client("sqs", endpoint_url=self.url, config=_CLIENT)
 
-    def _session(self) -> boto3.Session:
-        return boto3.Session(aws_access_key_id=_KEY, aws_secret_access_key=_KEY, region_name=REGION)
+
+def _session() -> boto3.Session:
+    """A session that reads no profile and no file of the user's: the emulator must work whatever they say."""
+    unread: dict[str, tuple[None, None, str | None, None]] = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+    }
+    core = botocore.session.Session(unread)
+    return boto3.Session(_KEY, _KEY, region_name=REGION, botocore_session=core)
 
 
 # No proxy between us and the loopback interface.

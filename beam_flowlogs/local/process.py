@@ -108,19 +108,22 @@ def free_port(wanted: int = 0) -> int:
 
 def _start_time(pid: int) -> str:
     """When the process was started, in a form that only compares; "" when there is none or only its remains."""
-    if Path("/proc/self/stat").exists():
-        try:
-            # After the name, which is in brackets and may hold anything: field 3 is the state, 20 threads, 22 start.
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            return ""
-        # A killed process of many threads looks dead while the last of them still hold its port and its files.
-        return "" if fields[0] in "ZX" and int(fields[17]) <= 1 else fields[19]
-    listing = subprocess.run(  # noqa: S603 - macOS has no /proc
-        ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)],
-        capture_output=True,
-        text=True,
-        env={"LC_ALL": "C"},
-        check=False,
-    ).stdout.split(maxsplit=1)
-    return "" if not listing or listing[0].startswith("Z") else listing[1].strip()
+    return _start_time_in_proc(pid) if Path("/proc/self/stat").exists() else _start_time_by_ps(pid)
+
+
+def _start_time_in_proc(pid: int) -> str:
+    try:
+        # After the name, which is in brackets and may hold anything: field 3 is the state, 20 threads, 22 start.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+    # A killed process of many threads looks dead while the last of them still hold its port and its files.
+    return "" if fields[0] in "ZX" and int(fields[17]) <= 1 else fields[19]
+
+
+def _start_time_by_ps(pid: int) -> str:
+    """The same for macOS, to the second."""
+    command = ["/bin/ps", "-o", "stat=,lstart=", "-p", str(pid)]
+    said = subprocess.run(command, capture_output=True, text=True, env={"LC_ALL": "C"}, check=False).stdout  # noqa: S603
+    state, _, started = said.strip().partition(" ")
+    return "" if state.startswith("Z") else started.strip()

@@ -116,7 +116,9 @@ def test_the_emulator_sees_nothing_of_the_users_aws_settings(
     if not Path("/proc").exists():
         pytest.skip("reads the environment of a process in /proc")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "precious")
+    monkeypatch.setenv("AWS_PROFILE", "a-profile-that-is-not-there")
     with AwsEmulator(make_home()) as emulator:
+        emulator.create_notified_bucket("made", "made")
         environment = Path(f"/proc/{emulator.pid}/environ").read_bytes()
     assert b"GATEWAY_PORT" in environment
     assert b"precious" not in environment

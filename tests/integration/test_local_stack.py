@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -128,6 +132,27 @@ def test_a_stack_with_a_dead_part_is_healed_by_two_ups_at_once_and_has_one_of_ea
     assert infos[0] == infos[1]
     assert user.processes()[1] == aws
     assert user.document()["_source"] == {"a": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_an_interrupted_up_leaves_no_process_behind(user: User, number: signal.Signals) -> None:
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's `&` ignores it
+    code += "from beam_flowlogs.cli.local import app; app()"
+    child = subprocess.Popen([sys.executable, "-c", code, "up", "--home", str(user.home)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not _processes_that_mention(user.home / "elasticsearch"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    child.send_signal(number)
+    assert child.wait(60) != 0
+    assert _processes_that_mention(user.home) == []
+
+
+def _processes_that_mention(folder: Path) -> list[str]:
+    listing = subprocess.run(
+        ["ps", "-eww", "-o", "args"], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    return [line for line in listing if f"{folder}/" in line]
 
 
 def test_an_elasticsearch_of_the_users_own_is_used_and_left_alone(
