@@ -22,7 +22,7 @@ from typing import NamedTuple
 import pyarrow as pa
 from elasticsearch import Elasticsearch
 
-from beam_flowlogs.bulk_request import Body, ItemRejected, Outcome, Refused, cut, send
+from beam_flowlogs.bulk_request import Body, ItemRejected, Outcome, Refused, cut, outcome_of, send
 from beam_flowlogs.concurrency import AdaptiveGate
 from beam_flowlogs.secret import SecretUnavailable
 
@@ -144,12 +144,11 @@ class BulkWriter:
                 if refused.divisible and len(body.items) > 1:
                     todo.extendleft(reversed(body.halves()))
                     continue
-                outcome = _outcome_of(refused, body)
+                outcome = outcome_of(refused, body)
             total.add(outcome)
             if len(outcome.again) < len(body.items):
                 attempt, progress = 0, time.monotonic()
             if not outcome.again:
-                self._warning.healed()
                 continue
             again = body.take(outcome.again)
             todo.appendleft(again)
@@ -187,7 +186,7 @@ class BulkWriter:
             raise BulkGaveUp(
                 f"{len(body.items)} bulk items made no progress for {stuck:.1f} s (retry_for is {limit:g} s). {trouble}"
             )
-        self._warning.tell(len(body.items), trouble)
+        self._warning.tell(len(body.items), stuck, trouble)
         longest = min(self.config.longest_delay, self.config.first_delay * 2.0 ** min(attempt, 30))
         if cancelled.wait(random.uniform(longest / 2, longest)):  # noqa: S311 (spreads load, guards nothing)
             raise BulkCancelled(f"{len(body.items)} items were waiting to be sent again: their stream was closed")
@@ -293,31 +292,18 @@ class _Warning:
 
     def __init__(self, every: float) -> None:
         self._every = every
-        self._since: float | None = None
         self._told = float("-inf")
         self._lock = threading.Lock()
 
-    def tell(self, items: int, trouble: str) -> None:
+    def tell(self, items: int, stuck: float, trouble: str) -> None:
         now = time.monotonic()
         with self._lock:
-            self._since = now if self._since is None else self._since
             if now - self._told < self._every:
                 return
             self._told = now
         _logger.warning(
-            "Elasticsearch has not taken bulk items for %.0f s; nothing is lost, %d items here are sent again. %s",
-            now - self._since,
+            "Elasticsearch has not taken %d bulk items for %.0f s; nothing is lost, they are sent again. %s",
             items,
+            stuck,
             trouble,
         )
-
-    def healed(self) -> None:
-        with self._lock:
-            self._since = None
-
-
-def _outcome_of(refused: Refused, body: Body) -> Outcome:
-    if refused.divisible:
-        item = body.rejected(0, refused.status, refused.reason, refused.detail)
-        return Outcome(0, [], [item], [], "", overloaded=False)
-    return Outcome(0, [], [], list(range(len(body.items))), str(refused), overloaded=True)

@@ -141,6 +141,14 @@ def send(client: Elasticsearch, body: Body, data: bytes) -> Outcome:
         raise Refused(200, "wrong_answer", f"not an answer to a bulk request: {answer!r}") from e
 
 
+def outcome_of(refused: Refused, body: Body) -> Outcome:
+    """What the refusal of a whole request means for its items; a divisible body has but one left."""
+    if refused.divisible:
+        item = body.rejected(0, refused.status, refused.reason, refused.detail)
+        return Outcome(0, [], [item], [], "", overloaded=False)
+    return Outcome(0, [], [], list(range(len(body.items))), str(refused), overloaded=True)
+
+
 def _post(client: Elasticsearch, data: bytes) -> Any:
     try:
         return client.perform_request("POST", "/_bulk", params=_PARAMS, headers=_HEADERS, body=data).body
