@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -9,10 +10,12 @@ import typer
 from beam_flowlogs import __version__
 from beam_flowlogs.cli import local
 from beam_flowlogs.cli.backfill import backfill
+from beam_flowlogs.cli.demo import demo
 from beam_flowlogs.cli.drain import drain
 from beam_flowlogs.cli.generate import generate
 from beam_flowlogs.cli.options import PASS_ON
 from beam_flowlogs.cli.setup import setup
+from beam_flowlogs.cli.summary import summary
 from beam_flowlogs.cli.verify import verify
 
 app = typer.Typer(
@@ -27,7 +30,9 @@ app.command()(generate)
 app.command()(setup)
 app.command(context_settings=PASS_ON)(drain)
 app.command(context_settings=PASS_ON)(backfill)
+app.command()(summary)
 app.command()(verify)
+app.command()(demo)
 
 
 def _version(wanted: bool) -> None:
@@ -43,6 +48,13 @@ def _flowlogs(
     ] = False,
 ) -> None:
     """First `flowlogs setup`, then `flowlogs drain` or `flowlogs backfill`. To try it: `flowlogs local up`."""
+
+
+def run_alone(command: Callable[..., None]) -> None:
+    """Run one command as a program of its own, as the files in ``pipelines/`` do."""
+    alone = typer.Typer(pretty_exceptions_show_locals=False)
+    alone.command(context_settings=PASS_ON)(command)
+    alone()
 
 
 def main() -> None:

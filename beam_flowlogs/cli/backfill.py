@@ -45,4 +45,6 @@ def backfill(
             max_ratio=max_ratio,
         )
         check_set_up(connect(config.elasticsearch))
-        opt.show_counts("Indexed", run_backfill(config, urls, context.args), as_json=as_json)
+        with opt.progress(verbose=verbose):
+            summary = run_backfill(config, urls, context.args)
+        opt.show_counts("Indexed", summary, as_json=as_json)

@@ -49,5 +49,6 @@ def drain(
             max_ratio=max_ratio,
         )
         check_set_up(connect(config.elasticsearch))
-        summary = run_drain(config, queue_url, context.args, limit=limit)
+        with opt.progress(verbose=verbose):
+            summary = run_drain(config, queue_url, context.args, limit=limit)
         opt.show_counts("Drained", summary, as_json=as_json)

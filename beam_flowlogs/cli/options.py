@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from typing import Annotated
 
@@ -109,6 +110,52 @@ def log_to_stderr(*, verbose: bool) -> None:
     logging.getLogger("beam_flowlogs").setLevel(logging.INFO if verbose else logging.WARNING)
     # What Beam says of a failure is a traceback; the command says it in one line.
     logging.getLogger("apache_beam").setLevel(logging.WARNING if verbose else logging.CRITICAL)
+
+
+class _ProgressLine(logging.Handler):
+    """Shows how far a job in this process is, from what it logs of each object; warnings are shown as they come."""
+
+    _EVERY_S = 5.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._console = Console(stderr=True, highlight=False)
+        self._status = self._console.status("Receiving ...") if self._console.is_terminal else None
+        self._objects = self._documents = 0
+        self._told = time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno >= logging.WARNING:
+            self._console.print(f"Warning: {_escape(record.getMessage())}", soft_wrap=True)
+        documents = getattr(record, "documents", None)
+        if documents is None:
+            return
+        self._objects += 1
+        self._documents += documents
+        line = f"{self._objects:,} objects, {self._documents:,} documents"
+        if self._status:
+            self._status.update(line)
+        elif time.monotonic() - self._told > self._EVERY_S:
+            self._told = time.monotonic()
+            self._console.print(line)
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("beam_flowlogs")
+        logger.addHandler(self)
+        logger.propagate = False
+        logger.setLevel(logging.INFO)
+        if self._status:
+            self._status.start()
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("beam_flowlogs").removeHandler(self)
+        if self._status:
+            self._status.stop()
+
+
+def progress(*, verbose: bool) -> AbstractContextManager[None]:
+    """Show the progress of a job that runs within the ``with``; with ``verbose`` its log lines do that."""
+    return nullcontext() if verbose else _ProgressLine()
 
 
 def print_json(data: object) -> None:

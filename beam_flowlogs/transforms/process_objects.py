@@ -106,4 +106,5 @@ class _IndexFn(beam.DoFn):
             done.rejected,
             f", ended early ({done.reason})" if done.reason else "",
             seconds,
+            extra={"documents": done.written + done.duplicates},
         )

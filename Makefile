@@ -1,0 +1,46 @@
+# The three commands of the README. Everything is installed into .venv; nothing else on the machine is changed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RECORDS ?= 200000
+
+.PHONY: help demo test lint types unit integration bench clean
+
+help:
+	@echo "make demo           the whole way once, on this machine (KEEP=1 leaves the stack running)"
+	@echo "make test           everything that is checked: lint, types, unit and integration tests"
+	@echo "make bench          what a million records cost, stage by stage"
+	@echo "make clean          remove the environment and what tools left behind"
+
+# Touched last, so that an interrupted installation is done again.
+$(VENV)/installed: pyproject.toml setup.py
+	@echo "Creating $(VENV) and installing the package (a minute or two the first time) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[dev]'
+	@touch $@
+
+demo: $(VENV)/installed
+	$(BIN)/flowlogs demo --records $(RECORDS) $(if $(KEEP),--keep)
+
+test: lint types
+	$(BIN)/pytest
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed
+	$(BIN)/mypy
+
+unit: $(VENV)/installed
+	$(BIN)/pytest -m "not integration"
+
+integration: $(VENV)/installed
+	$(BIN)/pytest -m integration
+
+bench: $(VENV)/installed
+	$(BIN)/python -m benchmarks.stages
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

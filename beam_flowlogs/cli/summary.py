@@ -1,0 +1,125 @@
+"""`flowlogs summary`: what is in Elasticsearch now, and the queries to go on with."""
+
+from __future__ import annotations
+
+import os
+
+from rich import box, filesize
+from rich.console import Console
+from rich.table import Table
+
+from beam_flowlogs.cli import options as opt
+from beam_flowlogs.document import RAW_INDEX_PREFIX
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.elastic.summary import Summary, summarize
+from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
+
+
+def summary(as_json: opt.AsJson = False) -> None:
+    """Show what is in Elasticsearch now: counts, top interfaces, rejected traffic, a roll-up beside its raw sum."""
+    with opt.one_line_errors():
+        found = summarize(connect(ElasticsearchConfig.from_environment(os.environ)))
+    if as_json:
+        opt.print_json(as_data(found))
+    else:
+        show(found, os.environ.get("ELASTICSEARCH_URL", "$ELASTICSEARCH_URL"))
+
+
+def as_data(found: Summary) -> dict[str, object]:
+    """Return a summary as plain data, for JSON."""
+    return found._asdict() | {
+        "interfaces": [interface._asdict() for interface in found.interfaces],
+        "rejected": [rejected._asdict() for rejected in found.rejected],
+        "comparison": found.comparison._asdict() if found.comparison else None,
+    }
+
+
+def show(found: Summary, url: str) -> None:
+    """Print a summary for a person, with queries against the Elasticsearch at ``url``."""
+    console = Console(highlight=False)
+    if not found.documents:
+        console.print("No flow logs are indexed yet: run `flowlogs drain` or `flowlogs backfill`.")
+        return
+    console.print(
+        f"[bold]{found.documents:,}[/] raw documents and [bold]{found.rollups:,}[/] roll-ups, from {found.first} "
+        f"to {found.last}, of {found.accounts} accounts in {found.regions} regions",
+        soft_wrap=True,
+    )
+    console.print(_counts("Log status", found.by_status), _counts("Action", found.by_action), sep="   ")
+    console.print()
+    console.print(_interfaces(found))
+    if found.rejected:
+        console.print(_rejected(found))
+    if found.comparison:
+        console.print(_comparison(found))
+    console.print("[bold]To go on[/]")
+    for what, query in _queries(found, url):
+        console.print(f"  {what}\n    [cyan]{query}[/]", soft_wrap=True)
+
+
+def _counts(title: str, counts: dict[str, int]) -> str:
+    return f"{title}: " + ", ".join(f"{name} {count:,}" for name, count in counts.items())
+
+
+def _table(title: str, *columns: tuple[str, bool]) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for name, is_number in columns:
+        table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
+    return table
+
+
+def _interfaces(found: Summary) -> Table:
+    table = _table(
+        "Top interfaces by bytes",
+        ("interface", False), ("account", False), ("region", False),
+        ("flows", True), ("bytes", True), ("rejected", True),
+    )  # fmt: skip
+    for interface in found.interfaces:
+        table.add_row(
+            interface.key,
+            interface.account,
+            interface.region,
+            f"{interface.flows:,}",
+            filesize.decimal(interface.bytes),
+            f"{interface.rejected:,}",
+        )
+    return table
+
+
+def _rejected(found: Summary) -> Table:
+    table = _table(
+        "Rejected traffic by destination port",
+        ("port", True), ("flows", True), ("sources", True), ("busiest source", False),
+    )  # fmt: skip
+    for rejected in found.rejected:
+        table.add_row(str(rejected.port), f"{rejected.flows:,}", f"{rejected.sources:,}", rejected.busiest_source)
+    return table
+
+
+def _comparison(found: Summary) -> Table:
+    assert found.comparison is not None
+    comparison = found.comparison
+    table = _table(
+        f"The busiest roll-up: {comparison.key}, {comparison.window}",
+        ("", False), ("rolled up", True), ("sum of its raw documents", True), ("", False),
+    )  # fmt: skip
+    for name, rolled_up in comparison.rolled_up.items():
+        recounted = comparison.recounted[name]
+        table.add_row(name, f"{rolled_up:,}", f"{recounted:,}", "equal" if rolled_up == recounted else "DIFFERENT")
+    return table
+
+
+def _queries(found: Summary, url: str) -> list[tuple[str, str]]:
+    queries = [
+        ("what was refused", f"curl '{url}/{RAW_INDEX_PREFIX}*/_search?q=event.action:REJECT&pretty'"),
+        (
+            "roll-ups with rejects",
+            f"curl '{url}/{ROLLUP_INDEX_PREFIX}*/_search?q=flowlogs.rollup.rejected.flows:%3E0&pretty'",
+        ),
+    ]
+    if found.interfaces:
+        key = found.interfaces[0].key
+        queries.append(
+            ("one interface", f"curl '{url}/{RAW_INDEX_PREFIX}*/_search?q=aws.vpcflow.interface_id:{key}&pretty'")
+        )
+    return [*queries, ("proof that every roll-up is right", "flowlogs verify")]
