@@ -88,7 +88,7 @@ _CREDENTIALS = (
     "check the credentials: the role or AWS_* variables of this worker, their expiry, the clock of this machine"
 )
 _THROTTLED = "S3 throttles or is overloaded: lower the parallelism if this lasts"
-_NETWORK = "check the network, the proxy, AWS_REGION and AWS_ENDPOINT_URL"
+_NETWORK = "check the network, the proxy, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
 
 _CREDENTIAL_CODES = frozenset({
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import fastavro
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_flowlogs.reject import (
@@ -43,6 +43,7 @@ def test_a_reject_comes_back_as_it_was(tmp_path: Path) -> None:
     assert list(letters.read()) == [(written, ROW), (written, ROW._replace(row=8))]
 
 
+@settings(deadline=None)  # files are synced to disk
 @given(st.lists(rejects, min_size=1, max_size=5))
 def test_any_reject_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, found: list[Reject]) -> None:
     letters = DeadLetters(str(tmp_path_factory.mktemp("letters")))
@@ -79,6 +80,13 @@ def test_a_write_that_fails_midway_leaves_the_old_file_and_no_other(tmp_path: Pa
         letters.write("x", failing())
     assert [path.name for path in tmp_path.iterdir()] == ["x.avro"]
     assert [reject.row for _, reject in letters.read()] == [7]
+
+
+def test_a_file_that_can_not_be_put_in_place_leaves_no_other(tmp_path: Path) -> None:
+    (tmp_path / "x.avro").mkdir()
+    with pytest.raises(OSError, match=r"x\.avro"):
+        DeadLetters(str(tmp_path)).write("x", [ROW])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.avro"]
 
 
 def test_text_without_utf8_is_kept_readable(tmp_path: Path) -> None:
@@ -127,6 +135,7 @@ def test_a_file_that_is_not_avro_is_named(tmp_path: Path, broken: bytes) -> None
         list(DeadLetters(str(tmp_path)).read())
 
 
+@settings(deadline=None)  # files are synced to disk
 @given(st.data())
 def test_a_damaged_file_raises_nothing_but_its_own_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -181,10 +190,16 @@ def test_files_of_different_objects_differ() -> None:
     assert len({object_file("row", ref) for ref in refs}) == len(refs)
 
 
+@settings(deadline=None)  # files are synced to disk
 @given(st.text(min_size=1, max_size=300))
 def test_any_key_gives_a_file_that_can_be_written(tmp_path_factory: pytest.TempPathFactory, key: str) -> None:
     letters = DeadLetters(str(tmp_path_factory.mktemp("letters")))
     assert letters.write(object_file("object", ObjectRef("logs", key)), [ROW])
+
+
+def test_the_longest_key_gives_a_file_that_can_be_written(tmp_path: Path) -> None:
+    name = object_file("object", ObjectRef("logs", "k" * 1024))
+    assert DeadLetters(str(tmp_path)).write(name, [ROW])
 
 
 @given(st.text())

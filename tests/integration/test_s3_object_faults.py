@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import tracemalloc
 import uuid
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -114,6 +115,17 @@ def test_every_trouble_heals_when_it_is_over(fault: Fault, proxy: FaultProxy, cl
     proxy.fail(fault)
     assert read(opened) == CONTENT
     assert proxy.planned == 0
+
+
+def test_a_large_object_passes_through_little_memory(aws: AwsEmulator, ref: ObjectRef) -> None:
+    boto3.client("s3").put_object(Bucket=ref.bucket, Key="large", Body=b"x" * (40 << 20))
+    client = boto3.session.Session().client("s3", config=CONFIG)
+    tracemalloc.start()
+    with open_object(client, ref._replace(key="large")) as opened:
+        assert sum(len(chunk) for chunk in opened.chunks()) == 40 << 20
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 5 << 20
 
 
 def test_a_line_that_always_breaks_early_still_gets_on(proxy: FaultProxy, client: S3Client, ref: ObjectRef) -> None:
