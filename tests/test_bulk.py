@@ -156,6 +156,7 @@ def test_positions_stay_right_when_resent_items_meet_new_verdicts(server: FakeEl
         (200, b"<html>an answer from a proxy</html>"),
         (200, b'{"errors":false,"items":[{"create":{"status":201}}]}'),
         (200, b'{"errors":false,"items":[{"create":{"sta'),
+        (200, b'{"errors":false,"items":[' + b'{"create":{"status":201}},' * 2 + b'{"create":{"status":20'),
         (200, b"null"),
         (200, {"errors": True, "items": ["what", "is", "this"]}),
         (502, b"Bad Gateway"),
@@ -321,7 +322,7 @@ def test_a_poll_tells_of_bodies_in_the_order_of_submits(server: FakeElasticsearc
     with writer(server, concurrency=2).stream() as stream:
         stream.submit(items(2))
         stream.submit(items(3, first=2))
-        while "4" not in server.documents:
+        while not stream._under_way[1].done():
             time.sleep(0.01)
         assert stream.poll().written == 0
         go_on.set()
@@ -350,6 +351,25 @@ def test_an_overloaded_cluster_gets_fewer_requests_at_a_time(server: FakeElastic
     assert sink.concurrency < 4
     sink.write(items(40, first=21))
     assert sink.concurrency == 4
+
+
+def test_a_server_not_yet_known_gets_one_request_at_a_time(server: FakeElasticsearch) -> None:
+    go_on = threading.Event()
+    arrived: list[int] = []
+
+    def hold() -> None:
+        arrived.append(1)
+        go_on.wait(10)
+
+    server.on_request = hold
+    sink = writer(server, concurrency=4)
+    with sink.stream() as stream:
+        for n in range(4):
+            stream.submit(items(1, first=n))
+        time.sleep(0.3)
+        assert (len(arrived), sink.in_flight) == (1, 1)
+        go_on.set()
+        assert stream.flush().written == 4
 
 
 def test_requests_in_flight_stay_below_the_limit(server: FakeElasticsearch) -> None:
