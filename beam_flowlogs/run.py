@@ -62,7 +62,7 @@ def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit:
         _ = (announced.messages, *progress) | "Acknowledge" >> Acknowledge(config)
         done = _run(pipeline)
         total = total.plus(done)
-        if not done.messages_received:
+        if done.messages_received < limit:
             return total
 
 

@@ -50,7 +50,7 @@ from tenacity import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ObjectRejected", "ObjectUnavailable", "Retry", "s3_client"]
+__all__ = ["ObjectRejected", "ObjectUnavailable", "Retry", "aws_session", "s3_client"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -186,7 +186,12 @@ _lock = threading.Lock()
 @functools.cache
 def _client_of(_pid: int) -> S3Client:
     # By process id, because a forked worker must not share its parent's sockets.
-    return boto3.session.Session().client("s3", config=CONFIG)
+    return aws_session().client("s3", config=CONFIG)
+
+
+def aws_session() -> boto3.session.Session:
+    """Return a session of boto3's usual chain that also heeds AWS_REGION, as AWS's other SDKs and Lambda do."""
+    return boto3.session.Session(region_name=os.environ.get("AWS_REGION") or None)
 
 
 def _verdict(name: str, error: Exception) -> ObjectRejected | ObjectUnavailable | None:

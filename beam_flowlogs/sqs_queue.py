@@ -11,9 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-import boto3
-
-from beam_flowlogs.s3_client import CONFIG, ObjectRejected, ObjectUnavailable, Retry
+from beam_flowlogs.s3_client import CONFIG, ObjectRejected, ObjectUnavailable, Retry, aws_session
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -120,7 +118,7 @@ def connect_queue(url: str, retry_for: float | None = None) -> SqsQueue:
 
 @functools.cache
 def _client_of(_pid: int) -> SQSClient:
-    return boto3.session.Session().client("sqs", config=CONFIG)
+    return aws_session().client("sqs", config=CONFIG)
 
 
 class VisibilityKeeper:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import boto3
 import typer
 from botocore.config import Config
 from rich.console import Console
@@ -33,6 +32,7 @@ from beam_flowlogs.generate import (
     parse_start,
 )
 from beam_flowlogs.generate import generate as run
+from beam_flowlogs.s3_client import aws_session
 from beam_flowlogs.s3_object import parse_s3_url
 
 _INCIDENT_NAMES = ", ".join(incident.value for incident in ALL_INCIDENTS)
@@ -186,9 +186,7 @@ def _run(config: GeneratorConfig, destination: str) -> Truth:
         bucket, folder = parse_s3_url(destination)
         prefix = "/".join(part for part in (folder.strip("/"), config.prefix.strip("/")) if part)
         # Unlike the pipeline, which waits for ever, a command that a person waits for gives up.
-        client = boto3.session.Session().client(
-            "s3", config=Config(retries={"total_max_attempts": 8, "mode": "standard"})
-        )
+        client = aws_session().client("s3", config=Config(retries={"total_max_attempts": 8, "mode": "standard"}))
         with S3Sink(client, bucket) as sink:
             return run(dataclasses.replace(config, prefix=prefix), sink, progress)
 

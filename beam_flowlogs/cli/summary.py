@@ -62,7 +62,9 @@ def _counts(title: str, counts: dict[str, int]) -> str:
 
 
 def _table(title: str, *columns: tuple[str, bool]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
     for name, is_number in columns:
         table.add_column(name, justify="right" if is_number else "left", no_wrap=True)
     return table

@@ -22,7 +22,7 @@ from beam_flowlogs.transforms.typed import typed
 
 _logger = logging.getLogger(__name__)
 
-_EMPTY_WAIT_S = 2
+_EMPTY_WAIT_S = 1
 _EMPTY_RECEIVES = 2
 """A queue counts as empty after so many receives without a message: one alone may ask the wrong server of SQS."""
 
