@@ -1,0 +1,29 @@
+"""The mapping of roll-up documents, derived from what a roll-up counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from beam_flowlogs.elastic.mapping import put, typed_property
+from beam_flowlogs.rollup import COUNTERS, DIMENSIONS
+
+
+def rollup_mapping() -> dict[str, Any]:
+    """Return the mapping of the roll-up indices."""
+    properties: dict[str, Any] = {}
+    for path, es_type in {
+        "@timestamp": "date",
+        "event.kind": "keyword",
+        "event.start": "date",
+        "event.end": "date",
+        "aws.vpcflow.interface_id": "keyword",
+        **dict.fromkeys(DIMENSIONS.values(), "keyword"),
+        **dict.fromkeys((f"flowlogs.rollup.{name}" for name in ("window", "key_type", "key")), "keyword"),
+        **dict.fromkeys((f"flowlogs.rollup.{name}" for name in (*COUNTERS, "objects")), "long"),
+        "flowlogs.rollup.complete": "boolean",
+        "flowlogs.rollup.first_seen": "date",
+        "flowlogs.rollup.last_seen": "date",
+    }.items():
+        put(properties, path, typed_property(es_type, searched=es_type != "long"))
+    put(properties, "flowlogs.rollup.parts", {"type": "object", "enabled": False})
+    return {"dynamic": "strict", "date_detection": False, "properties": properties}
