@@ -43,32 +43,40 @@ def generate(config: GeneratorConfig, sink: Sink, progress: Callable[[int], None
     tally = Tally(config, world)
     objects: list[dict[str, Any]] = []
     for number, place in enumerate(run.places):
-        if run.counts[number] == 0:
-            continue
-        stream, slot_start = world.streams[place.stream], config.start + place.slot * SLOT_SECONDS
-        key = object_key(config, stream, slot_start, np.random.default_rng([config.seed, 4, number]).bytes(4).hex())
-        statuses = np.zeros(len(STATUSES), dtype=np.int64)
+        if run.counts[number]:
+            body, entry = _write(run, number, place, tally)
+            sink(entry["key"], body)
+            objects.append(entry)
+            if progress:
+                progress(entry["records"])
+    return tally.truth(objects, [story.note for story in stories])
 
-        def counted(rows: Rows, statuses: Ints = statuses, slot_start: int = slot_start) -> Rows:
+
+def _write(run: _Run, number: int, place: _Place, tally: Tally) -> tuple[bytes, dict[str, Any]]:
+    """Make one object; return its bytes and its entry in the truth."""
+    config, stream = run.config, run.world.streams[place.stream]
+    slot_start = config.start + place.slot * SLOT_SECONDS
+    unique = np.random.default_rng([config.seed, 4, number]).bytes(4).hex()
+    statuses = np.zeros(len(STATUSES), dtype=np.int64)
+
+    def tables() -> Iterator[pa.Table]:
+        nonlocal statuses
+        for rows in run.chunks(number):
             statuses += np.bincount(rows["status"], minlength=len(STATUSES))
             tally.add(rows, slot_start)
-            return rows
+            yield to_table(rows, config.names, config.version, run.world)
 
-        body = _encode(config, world, map(counted, run.chunks(number)))
-        sink(key, body)
-        objects.append({
-            "key": key,
-            "account_id": stream.account_id,
-            "region": stream.region,
-            "flow_log_id": stream.flow_log_id,
-            "slot_start": slot_start,
-            "records": int(statuses.sum()),
-            "by_status": {name: int(count) for name, count in zip(STATUSES, statuses, strict=True)},
-            "size": len(body),
-        })  # fmt: skip
-        if progress:
-            progress(int(statuses.sum()))
-    return tally.truth(objects, [story.note for story in stories])
+    body = _encode(config, tables())
+    return body, {
+        "key": object_key(config, stream, slot_start, unique),
+        "account_id": stream.account_id,
+        "region": stream.region,
+        "flow_log_id": stream.flow_log_id,
+        "slot_start": slot_start,
+        "records": int(statuses.sum()),
+        "by_status": {name: int(count) for name, count in zip(STATUSES, statuses, strict=True)},
+        "size": len(body),
+    }
 
 
 def object_key(config: GeneratorConfig, stream: Stream, slot_start: int, unique: str) -> str:
@@ -90,11 +98,10 @@ def object_key(config: GeneratorConfig, stream: Stream, slot_start: int, unique:
     return f"{prefix}/AWSLogs/{folder}{name}" if prefix else f"AWSLogs/{folder}{name}"
 
 
-def _encode(config: GeneratorConfig, world: World, chunks: Iterator[Rows]) -> bytes:
-    tables: Iterator[pa.Table] = (to_table(rows, config.names, config.version, world) for rows in chunks)
+def _encode(config: GeneratorConfig, tables: Iterator[pa.Table]) -> bytes:
     if config.file is FileType.PARQUET:
         return parquet_file(tables, config.compression.value)
-    header = config.names
+    header: tuple[str, ...] = config.names
     members = []
     for table in tables:
         members.append(text_member(table, header))
@@ -153,9 +160,10 @@ class _Run:
             size = min(left, _CHUNK)
             first, told = told[:size], told[size:]
             rows = np.concatenate([first, traffic.rows(rng, slot_start, size - len(first))])
-            # AWS writes what one interface logged in one capture window side by side.
+            # AWS writes what one interface logged in one capture window side by side, in no order.
             minute = (rows["end"] - slot_start) // 60
-            yield rows[np.argsort(minute * self.config.interfaces + rows["point"], kind="stable")]
+            group = minute * self.config.interfaces + rows["point"]
+            yield rows[np.lexsort((rng.random(size), group))]
             left -= size
 
     def _traffic(self, place: _Place) -> Traffic:

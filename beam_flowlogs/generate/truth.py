@@ -1,4 +1,4 @@
-"""The truth about generated data: exact totals by logging point and minute, taken from the arrays that were written.
+"""The truth about generated data: exact totals by interface and minute, taken from the arrays that were written.
 
 It shares no code with the roll-ups of the pipeline, so that the two can prove each other.
 """
@@ -27,13 +27,15 @@ _SUMS = (*_MEASURES, "nodata", "skipdata", *(f"{side}.{measure}" for side in _SI
 
 @dataclass(frozen=True)
 class Truth:
-    """What a run wrote. ``rollups`` has one entry for each point and window that has records, ordered by both."""
+    """What a run wrote. ``rollups`` has one entry for each key and window that has records, ordered by both.
+
+    A key is an interface, a resource or a transit gateway attachment; the flow log, if the format names none of them.
+    """
 
     arguments: dict[str, Any]
     objects: list[dict[str, Any]]
     records: int
     by_status: dict[str, int]
-    unkeyed: int
     rollups: list[dict[str, Any]]
     incidents: list[dict[str, Any]]
 
@@ -43,7 +45,6 @@ class Truth:
             "arguments": self.arguments,
             "records": self.records,
             "by_status": self.by_status,
-            "unkeyed": self.unkeyed,
             "incidents": self.incidents,
             "objects": self.objects,
             "rollups": {f"{WINDOW}s": self.rollups},
@@ -58,28 +59,31 @@ class Truth:
 
 
 class Tally:
-    """Adds rows up, in memory that grows with points and windows, not with rows.
+    """Adds rows up, in memory that grows with keys and windows, not with rows.
 
     It counts what the format tells: without ``action`` nothing is accepted or rejected, without ``flow-direction``
-    nothing goes in or out, without ``bytes`` there are none. Only OK records count as flows. A record's window is that
-    of its ``end``; without that field of its ``start``, without both of its slot.
+    nothing goes in or out, without ``bytes`` there are none. Only OK records count as flows. A record's time is
+    its ``end``; without that field its ``start``, without both its slot.
     """
 
     def __init__(self, config: GeneratorConfig, world: World) -> None:
         self.config = config
-        self.keys = [world.key_of(point, config.names) for point in range(len(world.roles))]
+        keys = [world.key_of(point, config.names) for point in range(len(world.roles))]
+        self.keys = sorted(set(keys))
+        numbers = {key: number for number, key in enumerate(self.keys)}
+        self.key_of_point = np.array([numbers[key] for key in keys])
         self.slot_start = config.start
         self.slot: list[pa.Table] = []
         self.past: list[pa.Table] = []
-        self.statuses = np.zeros(len(STATUSES), dtype=np.int64)
 
     def add(self, rows: Rows, slot_start: int) -> None:
         """Count ``rows``, which were written to an object of the slot; slots come in order."""
-        if slot_start != self.slot_start:
+        if slot_start != self.slot_start and self.slot:
+            # Nothing but a start can fall into a past slot's windows any more.
             self.past.append(_merged(self.slot))
-            self.slot_start, self.slot = slot_start, []
+            self.slot = []
+        self.slot_start = slot_start
         logs = self.config.logs
-        self.statuses += np.bincount(rows["status"], minlength=len(STATUSES))
         time = next((rows[name] for name in ("end", "start") if logs(name)), np.full(len(rows), slot_start))
         ok = rows["status"] == OK
         zero = np.zeros(len(rows), dtype=np.int64)
@@ -95,10 +99,10 @@ class Tally:
             "egress": rows["egress"] & logs("flow-direction"),
         }
         columns = {
-            "point": rows["point"],
+            "key": self.key_of_point[rows["point"]],
             "window": time // WINDOW * WINDOW,
-            "first_seen": rows["start"],
-            "last_seen": rows["end"],
+            "first_seen": rows["start"] if logs("start") else time,
+            "last_seen": time,
             "nodata": (rows["status"] == NODATA).astype(np.int64),
             "skipdata": (rows["status"] == SKIPDATA).astype(np.int64),
             **totals,
@@ -109,25 +113,18 @@ class Tally:
 
     def truth(self, objects: list[dict[str, Any]], incidents: list[dict[str, Any]]) -> Truth:
         """Return the truth about everything that was added."""
-        rollups, keyed = [], 0
-        merged = _merged([*self.past, *self.slot]).sort_by([("point", "ascending"), ("window", "ascending")])
-        for row in merged.to_pylist():
-            key = self.keys[row["point"]]
-            if key:
-                keyed += row["flows"] + row["nodata"] + row["skipdata"]
-                rollups.append(self._entry(row, *key))
-        records = int(self.statuses.sum())
+        merged = _merged([*self.past, *self.slot]).sort_by([("key", "ascending"), ("window", "ascending")])
         return Truth(
             arguments=self.config.as_json(),
             objects=objects,
-            records=records,
-            by_status={name: int(count) for name, count in zip(STATUSES, self.statuses, strict=True)},
-            unkeyed=records - keyed,
-            rollups=rollups,
+            records=sum(entry["records"] for entry in objects),
+            by_status={name: sum(entry["by_status"][name] for entry in objects) for name in STATUSES},
+            rollups=[self._entry(row) for row in merged.to_pylist()],
             incidents=incidents,
         )
 
-    def _entry(self, row: dict[str, int], key_type: str, key: str) -> dict[str, Any]:
+    def _entry(self, row: dict[str, int]) -> dict[str, Any]:
+        key_type, key = self.keys[row["key"]]
         return {
             "key_type": key_type,
             "key": key,
@@ -136,14 +133,14 @@ class Tally:
             **{side: {name: row[f"{side}.{name}"] for name in _MEASURES} for side in _SIDES},
             "nodata": row["nodata"],
             "skipdata": row["skipdata"],
-            "first_seen": row["first_seen"] if self.config.logs("start") else None,
-            "last_seen": row["last_seen"] if self.config.logs("end") else None,
+            "first_seen": row["first_seen"],
+            "last_seen": row["last_seen"],
         }
 
 
 def _merged(tables: list[pa.Table]) -> pa.Table:
-    """Return one row for each point and window of ``tables``, which have the same columns."""
-    keys = ["point", "window"]
+    """Return one row for each key and window of ``tables``, which have the same columns."""
+    keys = ["key", "window"]
     measures = [(name, "sum") for name in _SUMS] + [("first_seen", "min"), ("last_seen", "max")]
     table = pa.concat_tables(tables)
     merged = table.group_by(keys, use_threads=False).aggregate(measures)

@@ -85,14 +85,17 @@ class World:
         found = self.streams[stream]
         return [point for point in range(found.first, found.end) if self.roles[point] in roles]
 
-    def key_of(self, point: int, names: Sequence[str]) -> tuple[str, str] | None:
-        """Return the roll-up key (type and id) of ``point``, as far as a format with ``names`` tells; else None."""
+    def key_of(self, point: int, names: Sequence[str]) -> tuple[str, str]:
+        """Return the roll-up key (type and id) of ``point``, as far as a format with ``names`` tells it.
+
+        If the format names no point, all records of a flow log share a key: its id, which stands in the objects' keys.
+        """
         for name, key_type in _KEYS:
             if name in names:
                 value = self.attributes[name.replace("-", "_")][point].as_py()
                 if value is not None:
                     return key_type, value
-        return None
+        return "flow_log", next(stream.flow_log_id for stream in self.streams if point < stream.end)
 
     def text(self, address: int) -> str:
         """Return the address with this index as text."""
