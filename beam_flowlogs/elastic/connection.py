@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -43,8 +44,11 @@ class ElasticsearchConfig:
             raise TypeError("ElasticsearchConfig.urls is a tuple of addresses: write (url,)")
         if bool(self.urls) == bool(self.cloud_id):
             raise ValueError("give ElasticsearchConfig either urls or a cloud_id")
+        secretive = bool(self.api_key or self.username or self.bearer)
         for url in self.urls:
             _check_url(url)
+            if secretive and urlsplit(url).scheme == "http" and not _is_loopback(url):
+                raise ValueError(f"credentials would travel to {url} in clear text: write https://")
         if bool(self.username) != bool(self.password):
             raise ValueError("basic authentication needs username and password (a reference such as env:NAME)")
         if sum(map(bool, (self.api_key, self.username, self.bearer))) > 1:
@@ -143,6 +147,14 @@ def _check_url(url: str) -> None:
     port = parts.netloc.rpartition("]")[2].partition(":")[2]  # parts.port raises
     if parts.scheme not in ("http", "https") or not parts.hostname or (port and not port.isdecimal()):
         raise ValueError(f"not an address of Elasticsearch: {url!r}; write it as https://host:9200")
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _with_port(url: str) -> str:
