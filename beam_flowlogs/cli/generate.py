@@ -113,16 +113,19 @@ def generate(
 ) -> None:
     """Make synthetic flow logs whose exact totals are known.
 
-    The data looks like a small company's: web servers, databases, NAT gateways, load balancers, containers; few talkers
-    that talk much; requests and their replies; refused knocks from the internet; interfaces without traffic. In it are
-    incidents worth finding (--incidents). truth.json tells what was written: each object, the totals of each interface
-    and minute, and where, when and between whom each incident is.
+    Few talkers that talk much, requests and replies, refused knocks from the internet, interfaces without traffic.
 
-    For a first look: flowlogs generate ./logs
+    In it are incidents worth finding: see --incidents.
 
-    Ten million records into a bucket: flowlogs generate s3://my-logs --records 10000000
+    truth.json tells what was written: every object, the totals of each interface and minute, and each incident.
 
-    What a new custom format would look like: flowlogs generate ./logs --records 1000 --version 11 --incidents none
+    Examples:
+
+    flowlogs generate ./logs
+
+    flowlogs generate s3://my-logs --records 10000000 --keys hive
+
+    flowlogs generate ./logs --version 11 --file parquet --incidents none
     """
     try:
         config = GeneratorConfig(
