@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 RECORDS ?= 200000
 
-.PHONY: help demo test lint types unit integration bench clean
+.PHONY: help demo test lint types unit integration bench docs clean
 
 help:
 	@echo "make demo           the whole way once, on this machine (KEEP=1 leaves the stack running)"
 	@echo "make test           everything that is checked: lint, types, unit and integration tests"
 	@echo "make bench          what a million records cost, stage by stage"
+	@echo "make docs           the pages that are made from the code"
 	@echo "make clean          remove the environment and what tools left behind"
 
 # Touched last, so that an interrupted installation is done again.
@@ -41,6 +42,9 @@ integration: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.stages
+
+docs: $(VENV)/installed
+	$(BIN)/python docs/reference.py
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

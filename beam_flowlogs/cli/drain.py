@@ -20,7 +20,7 @@ def drain(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
-    limit: Annotated[int, typer.Option(help="Messages of one round: so many are in flight at most.")] = 1000,
+    limit: Annotated[int, typer.Option(min=1, help="Messages of one round: so many are in flight at most.")] = 1000,
     retry_for: opt.RetryFor = None,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import orjson
 import typer
+from elastic_transport import TransportError
+from elasticsearch import AuthenticationException, AuthorizationException
 from rich.console import Console
 from rich.table import Table
 
@@ -83,10 +85,23 @@ def one_line_errors() -> Iterator[None]:
         raise typer.Exit(USAGE) from error
     except typer.Exit:
         raise
+    except TransportError as error:
+        _say(
+            f"Elasticsearch at {_address()} does not answer ({error}): check ELASTICSEARCH_URL, or start one on this "
+            "machine with `flowlogs local up`"
+        )
+        raise typer.Exit(FAILED) from error
+    except (AuthenticationException, AuthorizationException) as error:
+        _say(f"Elasticsearch at {_address()} refuses the credentials ({error}): check ELASTICSEARCH_API_KEY")
+        raise typer.Exit(FAILED) from error
     except Exception as error:
         logging.getLogger("beam_flowlogs").debug("failed", exc_info=True)
         _say(_gist(error))
         raise typer.Exit(FAILED) from error
+
+
+def _address() -> str:
+    return os.environ.get("ELASTICSEARCH_URL") or os.environ.get("ELASTICSEARCH_CLOUD_ID", "")
 
 
 def _gist(error: Exception) -> str:
@@ -109,6 +124,7 @@ def log_to_stderr(*, verbose: bool) -> None:
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.getLogger("beam_flowlogs").setLevel(logging.INFO if verbose else logging.WARNING)
     # What Beam says of a failure is a traceback; the command says it in one line.
+    logging.getLogger("elastic_transport").setLevel(logging.ERROR)  # the sink says what fails, now and then
     logging.getLogger("apache_beam").setLevel(logging.WARNING if verbose else logging.CRITICAL)
 
 

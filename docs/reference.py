@@ -1,0 +1,72 @@
+"""Writes docs/commands.md from the command line itself: `make docs`. A test fails when the page is stale."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import typer.main
+
+from beam_flowlogs.cli import app
+
+PAGE = Path(__file__).with_name("commands.md")
+
+_INTRODUCTION = """\
+# Commands
+
+Every command explains itself with `--help`. This page is made from the same text by `make docs`.
+
+Exit codes: 0 all went well; 1 it failed, or `verify` found a difference; 2 wrong arguments; 3 the local stack is not up.
+Errors are one line on standard error that says what to do. Where output is data, `--json` prints it for programs.
+
+| variable | for |
+|---|---|
+| `ELASTICSEARCH_URL` (several with commas) or `ELASTICSEARCH_CLOUD_ID` | where documents go |
+| `ELASTICSEARCH_API_KEY`, or `ELASTICSEARCH_USERNAME` and `ELASTICSEARCH_PASSWORD`, or `ELASTICSEARCH_BEARER` | credentials, read by the workers from their own environment |
+| `ELASTICSEARCH_CA_CERTS` | a CA file of your own; certificates are always verified |
+| `AWS_REGION`, `AWS_PROFILE`, `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT_URL` and the rest of boto3's chain | S3 and SQS |
+| `FLOWLOGS_HOME` | where the local stack keeps its data |
+"""
+
+
+def commands_page() -> str:
+    """Return the text of docs/commands.md."""
+    return _INTRODUCTION + "".join(_commands(typer.main.get_command(app), "flowlogs"))
+
+
+def _commands(group: Any, prefix: str) -> list[str]:
+    sections: list[str] = []
+    for name, command in group.commands.items():
+        title = f"{prefix} {name}"
+        if hasattr(command, "commands"):
+            sections += _commands(command, title)
+        else:
+            sections.append(_section(title, command))
+    return sections
+
+
+def _section(title: str, command: Any) -> str:
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    usage = " ".join([title, *(p.metavar or p.name.upper() for p in arguments if p.name)])
+    lines = [f"\n## {title}\n", inspect.cleandoc(command.help or ""), f"\n```\n{usage} [OPTIONS]\n```\n"]
+    rows = [row for p in command.params if (row := _row(p))]
+    if rows:
+        lines += ["| option | default | meaning |", "|---|---|---|", *rows]
+    return "\n".join(lines) + "\n"
+
+
+def _row(parameter: Any) -> str:
+    text = " ".join((getattr(parameter, "help", None) or "").split()).replace("|", "\\|")
+    if parameter.param_type_name == "argument":
+        return f"| `{parameter.metavar or (parameter.name or '').upper()}` | | {text} |"
+    names = ", ".join(f"`{name}`" for name in parameter.opts)
+    default = parameter.default
+    shown = "required" if parameter.required else ""
+    if default not in (None, False, "", ()) and not callable(default):
+        shown = f"`{getattr(default, 'value', default)}`"
+    return f"| {names} | {shown} | {text} |"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(commands_page())

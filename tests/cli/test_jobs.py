@@ -1,0 +1,59 @@
+"""`flowlogs drain` and `backfill`: what a person sees before anything runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from beam_flowlogs.cli import app
+
+RUN = CliRunner(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1", "COLUMNS": "200"})
+DRAIN = ["drain", "--queue-url", "http://127.0.0.1:1/q"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "message"),
+    [
+        ([*DRAIN, "--bucket", "b"], {"ELASTICSEARCH_URL": ""}, "set ELASTICSEARCH_URL"),
+        ([*DRAIN, "--bucket", "b", "--rollup-window", "7s"], {}, "give a length that divides a day"),
+        (["backfill", "my-bucket/prefix"], {}, "write s3://bucket/prefix"),
+        ([*DRAIN, "--bucket", "b"], {"ELASTICSEARCH_URL": "https://me:hunter2@host"}, "holds credentials"),
+    ],
+)
+def test_a_wrong_argument_is_one_line_with_the_cure_and_exit_code_2(
+    arguments: list[str], environment: dict[str, str], message: str
+) -> None:
+    result = RUN.invoke(app, arguments, env=environment)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert "hunter2" not in result.output
+
+
+def test_a_missing_option_names_itself() -> None:
+    result = RUN.invoke(app, ["drain", "--bucket", "b"])
+
+    assert result.exit_code == 2
+    assert "--queue-url" in result.stderr
+
+
+def test_an_elasticsearch_that_does_not_answer_is_an_error_that_names_it() -> None:
+    result = RUN.invoke(app, ["setup"])
+
+    assert result.exit_code == 1
+    assert "http://127.0.0.1:1" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("program", ["drain", "backfill"])
+def test_each_job_is_a_beam_program_too(program: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", f"pipelines.{program}", "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert "--dead-letter" in done.stdout
+    assert "Beam" in done.stdout

@@ -1,0 +1,47 @@
+"""The docs say what the code does."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
+
+
+def test_the_page_of_commands_is_that_of_the_command_line() -> None:
+    reference = runpy.run_path(str(ROOT / "docs/reference.py"))
+
+    assert reference["PAGE"].read_text() == reference["commands_page"](), "docs/commands.md is stale: run `make docs`"
+
+
+def test_every_option_explains_itself() -> None:
+    page = runpy.run_path(str(ROOT / "docs/reference.py"))["commands_page"]()
+
+    rows = [line for line in page.splitlines() if line.startswith("| `-")]
+    assert len(rows) > 20
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text())
+
+    missing = [link for link in links if "://" not in link and not (page.parent / link).exists()]
+    assert missing == []
+
+
+def test_every_command_that_the_docs_show_exists() -> None:
+    known = set(re.findall(r"^## (flowlogs [a-z ]+)$", (ROOT / "docs/commands.md").read_text(), re.MULTILINE))
+
+    shown = {
+        (page.name, f"flowlogs {words}")
+        for page in PAGES
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(), re.DOTALL)
+        for words in re.findall(r"^flowlogs ((?:local )?[a-z]+)", block, re.MULTILINE)
+    }
+    assert shown
+    assert {(name, command) for name, command in shown if command not in known} == set()
