@@ -6,25 +6,22 @@ Files, not an index: they must work when Elasticsearch does not. Everything need
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shutil
 import tempfile
 import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
-from beam_flowlogs.s3_client import ObjectRejected, Retry, s3_client
-from beam_flowlogs.s3_object import ObjectRef, list_objects, object_id, open_object, parse_key, parse_s3_url
+from beam_flowlogs.reject_files import SPOOL_LIMIT, BucketFiles, DeadLettersUnwritable, Files, FolderFiles
+from beam_flowlogs.s3_client import s3_client
+from beam_flowlogs.s3_object import ObjectRef, object_id, parse_key, parse_s3_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -37,6 +34,7 @@ __all__ = [
     "Reject",
     "message_file",
     "object_file",
+    "rollup_file",
 ]
 
 
@@ -62,6 +60,10 @@ def _field(name: str, kind: object, default: object, doc: str) -> dict[str, obje
 SCHEMA_VERSION = "1"
 """Goes up with a change that an older reader would misunderstand; a new field with a default is none."""
 _VERSION_KEY = "beam_flowlogs.schema_version"  # in the file's metadata
+_SUFFIX = ".avro"
+
+REPLAYED = "replayed"
+"""The folder, below the location, of the files that are done with."""
 
 # Every field has a default, so that files with fewer or more fields than this stay readable.
 SCHEMA: dict[str, Any] = {
@@ -84,7 +86,6 @@ SCHEMA: dict[str, Any] = {
 }
 _PARSED = fastavro.parse_schema(SCHEMA)
 
-_SPOOL_LIMIT = 8 << 20  # bytes of a file that are held in memory before it goes to a temporary file
 # What fastavro was seen to raise when single bytes of a file were changed or cut off.
 _BROKEN_AVRO = (
     ArithmeticError, EOFError, LookupError, MemoryError, SchemaParseException, SchemaResolutionError, TypeError,
@@ -102,7 +103,7 @@ def object_file(stage: str, ref: ObjectRef) -> str:
     Made from the arguments alone, so that a retry overwrites; the date is the log file's, ``undated`` if not told.
     """
     slot = parse_key(ref.key).slot
-    stem = re.sub(r"[^0-9A-Za-z._-]", "_", ref.key.rpartition("/")[2])[-150:]
+    stem = _file_name(ref.key.rpartition("/")[2])
     identity = object_id(ref.bucket, ref.key, ref.etag or ref.version_id)
     return f"{stage}/{slot:%Y/%m/%d}/{stem}-{identity}" if slot else f"{stage}/undated/{stem}-{identity}"
 
@@ -113,8 +114,17 @@ def message_file(body: str) -> str:
     return f"notification/{digest}"
 
 
-class DeadLettersUnwritable(Exception):  # noqa: N818  (it says what happened)
-    """S3 refuses the dead letters: a fault of the environment, which stops the job; never a reject itself."""
+def rollup_file(rollup_id: str, data: bytes) -> str:
+    """Return the dead letters' file name for a roll-up that was refused: its id, and a hash of ``data``, its item.
+
+    Refused again, it may hold other parts: these must not overwrite the first ones, which are stored nowhere else.
+    """
+    digest = hashlib.blake2b(data, digest_size=16).hexdigest()
+    return f"rollup/{_file_name(rollup_id)}-{digest}"
+
+
+def _file_name(text: str) -> str:
+    return re.sub(r"[^0-9A-Za-z._-]", "_", text)[-150:]
 
 
 class DeadLetters:
@@ -132,12 +142,12 @@ class DeadLetters:
     ) -> None:
         if not location:
             raise ValueError("the dead letters need a location; give a folder or s3://bucket/prefix")
-        self._store: _Store
+        self._files: Files
         if "://" in location:
             bucket, prefix = parse_s3_url(location)
-            self._store = _Bucket(bucket, prefix.strip("/"), client)
+            self._files = BucketFiles(bucket, prefix.strip("/"), client)
         else:
-            self._store = _Folder(location)
+            self._files = FolderFiles(location)
         self._clock = clock
 
     def write(self, name: str, rejects: Iterable[Reject]) -> str:
@@ -155,7 +165,7 @@ class DeadLetters:
         if first is None:
             return ""
         now = int(self._clock() * 1000)
-        with tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT) as spool:
+        with tempfile.SpooledTemporaryFile(max_size=SPOOL_LIMIT) as spool:
             fastavro.writer(
                 spool,
                 _PARSED,
@@ -163,11 +173,14 @@ class DeadLetters:
                 codec="deflate",
                 metadata={_VERSION_KEY: SCHEMA_VERSION},
             )
-            return self._store.put(f"{name}.avro", spool)
+            return self._files.put(f"{name}{_SUFFIX}", spool)
 
     def read(self) -> Iterator[tuple[str, Reject]]:
-        """Yield (file, reject) of all files in the order of their names. Raises DeadLettersUnreadable."""
-        for name, file in self._store.files():
+        """Yield (file, reject) of all files in the order of their names, without the replayed ones.
+
+        Raises DeadLettersUnreadable.
+        """
+        for name, file in self._files.all(_SUFFIX, without=REPLAYED):
             with file:
                 try:
                     reader = fastavro.reader(file, reader_schema=_PARSED)
@@ -179,6 +192,13 @@ class DeadLetters:
                         f"{name} is not a whole Avro file of dead letters ({type(error).__name__}: {error}); "
                         "move it away to read the others"
                     ) from error
+
+    def settle(self, file: str) -> None:
+        """Move a file to ``replayed/``, since all in it went through; again is no error.
+
+        ``file`` is where ``write`` or ``read`` say that it is.
+        """
+        self._files.move(file, REPLAYED)
 
 
 def _check_version(metadata: dict[str, str]) -> None:
@@ -202,77 +222,3 @@ def _from_avro(found: dict[str, Any]) -> Reject:
     if isinstance(first_seen, datetime):
         first_seen = round(first_seen.timestamp() * 1000)
     return Reject(**found | {"first_seen": first_seen, "data": found["data"] or b""})
-
-
-class _Store(Protocol):
-    """Where files are kept."""
-
-    def put(self, name: str, content: IO[bytes]) -> str:
-        """Keep the whole content under ``name``, at once and durably; return where."""
-
-    def files(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Yield where each file is, and the file opened."""
-
-
-@dataclass(frozen=True)
-class _Folder:
-    path: str
-
-    def put(self, name: str, content: IO[bytes]) -> str:
-        target = Path(self.path, name)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        content.seek(0)
-        with tempfile.NamedTemporaryFile(dir=target.parent, suffix=".tmp", delete=False) as copy:
-            try:
-                shutil.copyfileobj(content, copy)
-                copy.flush()
-                os.fsync(copy.fileno())
-                Path(copy.name).replace(target)
-            except BaseException:
-                Path(copy.name).unlink(missing_ok=True)
-                raise
-        # The message is acknowledged on the strength of this file: the rename must survive a power cut too.
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-        return str(target)
-
-    def files(self) -> Iterator[tuple[str, IO[bytes]]]:
-        for path in sorted(Path(self.path).rglob("*.avro")):
-            yield str(path), path.open("rb")
-
-
-@dataclass(frozen=True)
-class _Bucket:
-    bucket: str
-    prefix: str
-    client: Callable[[], S3Client] = field(repr=False)
-
-    def put(self, name: str, content: IO[bytes]) -> str:
-        key = f"{self.prefix}/{name}" if self.prefix else name
-        url = f"s3://{self.bucket}/{key}"
-        client = self.client()
-
-        def upload() -> None:
-            content.seek(0)
-            client.put_object(Bucket=self.bucket, Key=key, Body=content, ContentType="application/avro")
-
-        try:
-            Retry().call(url, upload)
-        except ObjectRejected as error:
-            raise DeadLettersUnwritable(f"{error.detail}; the dead letters need s3:PutObject on this bucket") from error
-        return url
-
-    def files(self) -> Iterator[tuple[str, IO[bytes]]]:
-        client = self.client()
-        for ref in list_objects(client, self.bucket, f"{self.prefix}/" if self.prefix else ""):
-            if not ref.key.endswith(".avro"):
-                continue
-            # fastavro reads a few bytes at a time, a stream from S3 breaks: so the file is fetched whole first.
-            copy = tempfile.SpooledTemporaryFile(max_size=_SPOOL_LIMIT)  # noqa: SIM115  (the caller closes it)
-            with open_object(client, ref) as source:
-                copy.writelines(source.chunks())
-            copy.seek(0)
-            yield ref.url, copy

@@ -19,6 +19,7 @@ from beam_flowlogs.reject import (
     Reject,
     message_file,
     object_file,
+    rollup_file,
 )
 from beam_flowlogs.s3_object import ObjectRef
 
@@ -104,6 +105,35 @@ def test_files_are_read_in_the_order_of_their_names(tmp_path: Path) -> None:
 
 def test_a_missing_folder_holds_no_dead_letters(tmp_path: Path) -> None:
     assert list(DeadLetters(str(tmp_path / "none")).read()) == []
+
+
+def test_what_is_settled_is_read_no_more_and_kept_under_replayed(tmp_path: Path) -> None:
+    letters = DeadLetters(str(tmp_path))
+    settled = letters.write("row/2024/01/31/x", [ROW])
+    kept = letters.write("row/2024/01/31/y", [ROW])
+    letters.settle(settled)
+    assert [file for file, _ in letters.read()] == [kept]
+    assert [reject for _, reject in DeadLetters(str(tmp_path / "replayed")).read()] == [ROW]
+    assert (tmp_path / "replayed/row/2024/01/31/x.avro").is_file()
+
+
+def test_settling_again_is_no_error_and_loses_nothing(tmp_path: Path) -> None:
+    letters = DeadLetters(str(tmp_path))
+    file = letters.write("x", [ROW])
+    letters.settle(file)
+    letters.settle(file)
+    letters.write("x", [ROW._replace(row=8)])
+    letters.settle(file)
+    assert [reject.row for _, reject in DeadLetters(str(tmp_path / "replayed")).read()] == [8]
+
+
+def test_a_file_that_is_settled_while_others_are_read_is_passed_over(tmp_path: Path) -> None:
+    letters = DeadLetters(str(tmp_path))
+    first, second, third = (letters.write(name, [ROW]) for name in "abc")
+    reading = letters.read()
+    assert next(reading)[0] == first
+    letters.settle(second)
+    assert [file for file, _ in reading] == [third]
 
 
 @pytest.mark.parametrize("name", ["", "/etc/x", "../x", "a/../../x", "a//x", "./x", "a\0b", "a/"])
@@ -206,6 +236,17 @@ def test_the_longest_key_gives_a_file_that_can_be_written(tmp_path: Path) -> Non
 def test_any_message_gives_a_file_that_can_be_written(body: str) -> None:
     assert message_file(body) == message_file(body)
     assert message_file(body) != message_file(body + "x")
+
+
+@pytest.mark.parametrize("key", ["eni-1", "../../etc/x", "arn:aws:ec2:eu-west-1:1:nat/" + "n" * 2000, "\ud800", "a\0b"])
+def test_any_roll_up_gives_a_file_that_can_be_written(tmp_path: Path, key: str) -> None:
+    name = rollup_file(f"60s-1764000000-{key}", b"item")
+    assert Path(DeadLetters(str(tmp_path)).write(name, [ROW])).parent == tmp_path / "rollup"
+
+
+def test_a_roll_up_refused_with_other_parts_does_not_overwrite_the_first() -> None:
+    assert rollup_file("60s-0-eni-1", b"parts of a") != rollup_file("60s-0-eni-1", b"parts of b")
+    assert rollup_file("60s-0-eni-1", b"parts of a") == rollup_file("60s-0-eni-1", b"parts of a")
 
 
 def test_many_rejects_are_written_without_being_held(tmp_path: Path) -> None:
