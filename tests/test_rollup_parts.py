@@ -1,0 +1,146 @@
+"""An object's parts equal a plain group-by over its records, however they are cut into batches and objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_flowlogs.rollup import COUNTERS, Part, PartsOfObject, RollUpKey, decode_part, encode_part, merge
+from tests.rollup_records import (
+    ACCOUNT,
+    FLOW_LOG,
+    NAMES,
+    REGION,
+    START,
+    Record,
+    batches,
+    group_by,
+    origin,
+    records,
+    rows_of,
+)
+
+OK: Record = {
+    "account-id": ACCOUNT, "interface-id": "eni-1", "srcaddr": "10.0.0.1", "dstaddr": "10.0.0.2", "srcport": 40000,
+    "dstport": 443, "protocol": 6, "packets": 3, "bytes": 200, "start": START, "end": START + 30, "action": "ACCEPT",
+    "log-status": "OK",
+}  # fmt: skip
+
+
+def parts_of(
+    chosen: Sequence[Record], names: Sequence[str] = NAMES, *, number: int = 0
+) -> list[tuple[RollUpKey, Part]]:
+    parts = PartsOfObject(origin(number), 60, FLOW_LOG)
+    parts.add(rows_of(chosen, names))
+    return parts.finish()
+
+
+def counters(document: dict[str, Any]) -> dict[str, int]:
+    def at(path: str) -> int:
+        value = document["flowlogs"]["rollup"]
+        for name in path.split("."):
+            value = value[name]
+        return int(value)
+
+    return {name: at(name) for name in COUNTERS}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain_group_by(data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(records(), min_size=1, max_size=60))
+    objects = data.draw(st.lists(st.integers(0, 3), min_size=len(chosen), max_size=len(chosen)))
+    found: list[tuple[RollUpKey, Part]] = []
+    for number in set(objects):
+        mine = [record for record, place in zip(chosen, objects) if place == number]
+        places = data.draw(st.lists(st.integers(0, 2), min_size=len(mine), max_size=len(mine)))
+        parts = PartsOfObject(origin(number), 60, FLOW_LOG)
+        for rows in batches(rows_of(mine), places):
+            parts.add(rows)
+        found += parts.finish()
+
+    documents: dict[RollUpKey, dict[str, Any]] = {}
+    for key, part in data.draw(st.permutations(found)):
+        merged = merge(key, documents.get(key), [decode_part(encode_part(part))])
+        assert merged is not None
+        documents[key] = merged
+
+    expected = group_by(chosen)
+    assert {(key.start, key.key_type, key.key): counters(found) for key, found in documents.items()} == expected
+
+
+def test_a_record_counts_in_the_window_that_its_end_falls_into() -> None:
+    found = parts_of([OK | {"end": START + 59}, OK | {"end": START + 60, "start": START}])
+
+    assert sorted(key.start for key, _ in found) == [START, START + 60]
+
+
+def test_a_record_of_the_future_counts_in_the_window_of_the_future() -> None:
+    found = parts_of([OK | {"end": START + 86_400}])
+
+    assert [key.start for key, _ in found] == [START + 86_400]
+
+
+def test_a_record_without_an_end_counts_at_its_start() -> None:
+    found = parts_of([OK | {"end": None, "start": START + 61}])
+
+    assert [(key.start, part.last_seen) for key, part in found] == [(START + 60, (START + 61) * 1000)]
+
+
+def test_a_record_without_interface_counts_under_its_resource_then_under_its_flow_log() -> None:
+    nameless = OK | {"interface-id": None}
+
+    found = parts_of([nameless | {"resource-id": "nat-1"}, nameless])
+
+    assert sorted((key.key_type, key.key) for key, _ in found) == [("flow_log", FLOW_LOG), ("resource", "nat-1")]
+
+
+def test_a_record_of_a_transit_gateway_counts_under_its_attachment() -> None:
+    found = parts_of([OK | {"tgw-attachment-id": "tgw-attach-1"}], ["tgw-attachment-id", "bytes", "end", "log-status"])
+
+    assert [(key.key_type, key.key) for key, _ in found] == [("tgw_attachment", "tgw-attach-1")]
+
+
+def test_records_without_traffic_are_counted_apart_from_flows() -> None:
+    empty = {"account-id": ACCOUNT, "interface-id": "eni-1", "start": START, "end": START + 30}
+
+    ((_, part),) = parts_of([OK, empty | {"log-status": "NODATA"}, empty | {"log-status": "SKIPDATA"}])
+
+    told = dict(zip(COUNTERS, part.counters))
+    assert (told["flows"], told["nodata"], told["skipdata"], told["bytes"]) == (1, 1, 1, 200)
+
+
+def test_what_a_format_does_not_log_is_not_counted() -> None:
+    ((_, part),) = parts_of([OK], ["interface-id", "packets", "end"])
+
+    told = {name: count for name, count in zip(COUNTERS, part.counters) if count}
+    assert {name: told.get(name) for name in ("flows", "packets", "bytes", "accepted.flows")} == {
+        "flows": 1, "packets": 3, "bytes": None, "accepted.flows": None,
+    }  # fmt: skip
+
+
+def test_account_and_region_come_from_the_objects_key_where_records_do_not_tell() -> None:
+    ((_, part),) = parts_of([OK | {"account-id": "unknown"}])
+
+    assert part.dimensions == {"account_id": ACCOUNT, "region": REGION}
+
+
+def test_sums_are_exact_beyond_what_a_double_holds() -> None:
+    ((_, part),) = parts_of([OK | {"bytes": 2**53}, OK | {"bytes": 1}])
+
+    assert dict(zip(COUNTERS, part.counters))["bytes"] == 2**53 + 1
+
+
+def test_a_part_is_small() -> None:
+    big = OK | {"bytes": 2**40, "packets": 2**30, "vpc-id": "vpc-0123456789abcdef0", "flow-direction": "ingress"}
+
+    ((_, part),) = parts_of([big] * 1000)
+
+    assert len(encode_part(part)) <= 400
+
+
+def test_an_object_without_rows_has_no_parts() -> None:
+    assert PartsOfObject(origin(0), 60).finish() == []
