@@ -150,11 +150,11 @@ class _BlockParser:
         return self._slow(block, number), lines
 
     def _fast(self, block: bytes) -> pa.RecordBatch:
+        if not block:
+            return pa.RecordBatch.from_pylist([], pa.schema([(f.column, f.kind.arrow) for f in self._fields]))
         read = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(block) + 1)
         table = csv.read_csv(pa.py_buffer(block), read, self._parse, self._convert)
-        return (
-            table.combine_chunks().to_batches()[0] if table.num_rows else pa.RecordBatch.from_pylist([], table.schema)
-        )
+        return table.combine_chunks().to_batches()[0]
 
     def _slow(self, block: bytes, number: int) -> Rows:
         good: list[bytes] = []
