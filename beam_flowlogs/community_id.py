@@ -16,7 +16,7 @@ import pyarrow as pa
 from beam_flowlogs.addresses import Addresses
 
 ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
-_ECHO_REPLY, _ECHO = 0, 8
+_ECHO = 8
 
 _Words = npt.NDArray[np.uint32]
 
@@ -24,6 +24,17 @@ _ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz
 _PAIRS = np.stack([np.repeat(_ALPHABET, 64), np.tile(_ALPHABET, 64)], axis=1).reshape(-1).view(np.uint16)
 """Two base64 characters for each value of twelve bits."""
 _LENGTH = 30
+
+_NUMBERS = np.arange(256)
+_LOGS_PORTS = np.isin(_NUMBERS, (TCP, UDP, SCTP))
+_HAS_PORTS = np.isin(_NUMBERS, (ICMP, TCP, UDP, ICMP6, SCTP))
+_NO_PORT = np.zeros(256, np.uint32)
+_ECHO_PORT = np.where(_NUMBERS == ICMP, np.uint32(_ECHO), np.uint32(0))
+"""Stands for the destination port of ICMP: with 0, an echo reply, for the source port."""
+
+_START = np.array([0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0], np.uint32)
+_CONSTANTS = [np.array(constant, np.uint32) for constant in (0x5A827999, 0x6ED9EBA1, 0x8F1BBCDC, 0xCA62C1D6)]
+_BITS = [np.array(count, np.uint32) for count in range(32)]
 
 
 def community_ids(
@@ -37,115 +48,101 @@ def community_ids(
 
     ICMP's type and code are not logged, so they count as 0 (an echo reply, whose counterpart is an echo).
     """
-    size = len(protocol)
-    text = np.empty((size, _LENGTH), np.uint8)
     known = source.valid & destination.valid & (source.is_v6 == destination.is_v6)
-    with_ports = np.isin(protocol, (ICMP, TCP, UDP, ICMP6, SCTP))
-    ports = np.stack([source_port, destination_port], axis=1).astype(np.uint16)
-    ports[(protocol == ICMP) | (protocol == ICMP6)] = _ECHO_REPLY
-    ports[protocol == ICMP, 1] = _ECHO
-    ordered = protocol != ICMP6  # without its type, ICMPv6 is one-way: it has no other direction to be ordered with
-    for width, family in ((4, ~source.is_v6), (16, source.is_v6)):
-        for has_ports in (True, False):
-            rows = known & family & (with_ports == has_ports)
-            count = np.count_nonzero(rows)
-            if count:
-                pick: Any = slice(None) if count == size else rows
-                messages = _messages(
-                    source.packed[pick, :width],
-                    destination.packed[pick, :width],
-                    protocol[pick],
-                    ports[pick] if has_ports else None,
-                    ordered[pick],
-                )
-                text[pick] = _encode(_sha1(messages))
-    offsets = np.arange(0, (size + 1) * _LENGTH, _LENGTH, dtype=np.int32)
+    flows: tuple[npt.NDArray[Any], ...] = (source.packed, destination.packed, protocol, source_port, destination_port)
+    messages = _messages(*flows, words=1)
+    v6 = np.flatnonzero(source.is_v6)
+    if len(v6):
+        messages[:, v6] = _messages(*(column[v6] for column in flows), words=4)
+    text = _encode(_sha1(messages))
+    offsets = np.arange(0, (len(protocol) + 1) * _LENGTH, _LENGTH, dtype=np.int32)
     nulls = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
-    return pa.StringArray.from_buffers(size, pa.py_buffer(offsets), pa.py_buffer(text), nulls)
+    return pa.StringArray.from_buffers(len(protocol), pa.py_buffer(offsets), pa.py_buffer(text), nulls)
 
 
 def _messages(
     source: npt.NDArray[np.uint8],
     destination: npt.NDArray[np.uint8],
     protocol: npt.NDArray[np.integer[Any]],
-    ports: npt.NDArray[np.uint16] | None,
-    ordered: npt.NDArray[np.bool_],
-) -> list[_Words | int]:
-    """Return the sixteen big-endian words of every row's only SHA-1 block."""
-    size, width = source.shape
+    source_port: npt.NDArray[np.integer[Any]],
+    destination_port: npt.NDArray[np.integer[Any]],
+    *,
+    words: int,
+) -> _Words:
+    """Return each row's only SHA-1 block, its sixteen words below each other; ``words`` is the length of an address.
+
+    A message is two zero bytes (the seed), the lesser end's address, the other's, protocol, a zero byte, and the ports
+    in the same order, of protocols that have any.
+    """
+    size = len(protocol)
+    logged = _LOGS_PORTS.take(protocol)
     ends = [
-        np.concatenate([side, _port_bytes(ports, at, size)], axis=1) for at, side in ((0, source), (1, destination))
+        [*packed.view(">u4")[:, :words].T.astype(np.uint32), port.astype(np.uint32) * logged + told.take(protocol)]
+        for packed, port, told in (
+            (source, source_port, _NO_PORT),
+            (destination, destination_port, _ECHO_PORT),
+        )
     ]
-    swap = ordered & _greater(*ends)
-    if swap.any():
-        ends = [np.where(swap[:, None], ends[1 - at], ends[at]) for at in (0, 1)]
-    parts = [np.zeros((size, 2), np.uint8), ends[0][:, :width], ends[1][:, :width]]
-    parts += [protocol.astype(np.uint8)[:, None], np.zeros((size, 1), np.uint8)]
-    if ports is not None:
-        parts += [ends[0][:, width:], ends[1][:, width:]]
-    length = sum(part.shape[1] for part in parts)
-    parts += [np.full((size, 1), 0x80, np.uint8), np.zeros((size, -(length + 1) % 4), np.uint8)]
-    words = np.concatenate(parts, axis=1).view(">u4").astype(np.uint32)
-    block: list[_Words | int] = [words[:, at] for at in range(words.shape[1])]
-    return [*block, *[0] * (15 - len(block)), 8 * length]
+    swap = np.zeros(size, bool)
+    for left, right in zip(*map(reversed, ends)):
+        swap = (left > right) | ((left == right) & swap)
+    swap &= protocol != ICMP6  # without its type, ICMPv6 is one-way: it has no other direction to be ordered with
+    *first, first_port = (np.where(swap, right, left) for left, right in zip(*ends))
+    *second, second_port = (np.where(swap, left, right) for left, right in zip(*ends))
+    messages = np.zeros((16, size), np.uint32)
+    for at, word in enumerate((*first, *second)):
+        messages[at] |= word >> 16
+        messages[at + 1] = word << 16
+    messages[2 * words] |= protocol.astype(np.uint32) << 8
+    with_ports = _HAS_PORTS.take(protocol)
+    end = np.uint32(0x80000000)  # the bit that SHA-1 puts behind a message; its length stands in the last word
+    messages[2 * words + 1] = np.where(with_ports, first_port << 16 | second_port, end)
+    messages[2 * words + 2] = end * with_ports
+    messages[15] = 32 * (2 * words + 1 + with_ports)
+    return messages
 
 
-def _port_bytes(ports: npt.NDArray[np.uint16] | None, at: int, size: int) -> npt.NDArray[np.uint8]:
-    if ports is None:
-        return np.zeros((size, 0), np.uint8)
-    return ports[:, at].astype(">u2").view(np.uint8).reshape(size, 2)
+def _sha1(schedule: _Words) -> list[_Words]:
+    """Return the five words of the SHA-1 of each row's block (FIPS 180-4); ``schedule`` is used up.
 
-
-def _greater(left: npt.NDArray[np.uint8], right: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Tell for each row whether ``left`` comes after ``right``, byte by byte."""
-    differs = left != right
-    first = differs.argmax(axis=1)[:, None]
-    return np.take_along_axis(left, first, 1)[:, 0] > np.take_along_axis(right, first, 1)[:, 0]
-
-
-def _sha1(block: list[_Words | int]) -> list[_Words]:
-    """Return the five words of the SHA-1 of each row's block (FIPS 180-4); arrays are reused, as memory is the cost."""
-    size = next(len(word) for word in block if isinstance(word, np.ndarray))
-    schedule = [np.full(size, word, np.uint32) for word in block]
-    start = (0x67452301, 0xEFCDAB89, 0x98BADCFE, 0x10325476, 0xC3D2E1F0)
-    a, b, c, d, e = (np.full(size, word, np.uint32) for word in start)
-    mix, spare = np.empty(size, np.uint32), np.empty(size, np.uint32)
+    A step is a dozen calls of numpy, each over as many rows as fit the cache: outputs go where they need no new memory,
+    and scalars are ready arrays, because numpy takes as long to convert one as to add a thousand numbers.
+    """
+    a, b, c, d, e = np.broadcast_to(_START, (schedule.shape[1], 5)).T.copy()
+    mix, spare = np.empty_like(a), np.empty_like(a)
     for step in range(80):
         word = schedule[step & 15]
         if step >= 16:
             for back in (3, 8, 14):
-                np.bitwise_xor(word, schedule[(step - back) & 15], out=word)
+                np.bitwise_xor(word, schedule[(step - back) & 15], word)
             _rotate(word, 1, spare)
         if step < 20:
-            constant = 0x5A827999
-            np.bitwise_xor(c, d, out=mix)
-            np.bitwise_and(mix, b, out=mix)
-            np.bitwise_xor(mix, d, out=mix)
+            np.bitwise_xor(c, d, mix)
+            np.bitwise_and(mix, b, mix)
+            np.bitwise_xor(mix, d, mix)
         elif 40 <= step < 60:
-            constant = 0x8F1BBCDC
-            np.bitwise_or(b, c, out=mix)
-            np.bitwise_and(mix, d, out=mix)
-            np.bitwise_and(b, c, out=spare)
-            np.bitwise_or(mix, spare, out=mix)
+            np.bitwise_or(b, c, mix)
+            np.bitwise_and(mix, d, mix)
+            np.bitwise_and(b, c, spare)
+            np.bitwise_or(mix, spare, mix)
         else:
-            constant = 0x6ED9EBA1 if step < 40 else 0xCA62C1D6
-            np.bitwise_xor(b, c, out=mix)
-            np.bitwise_xor(mix, d, out=mix)
-        for term in (mix, word, np.uint32(constant)):
-            np.add(e, term, out=e)
-        np.left_shift(a, 5, out=mix)
-        np.add(e, mix, out=e)
-        np.right_shift(a, 27, out=mix)
-        np.add(e, mix, out=e)
+            np.bitwise_xor(b, c, mix)
+            np.bitwise_xor(mix, d, mix)
+        for term in (mix, word, _CONSTANTS[step // 20]):
+            np.add(e, term, e)
+        np.left_shift(a, _BITS[5], mix)
+        np.add(e, mix, e)
+        np.right_shift(a, _BITS[27], mix)
+        np.add(e, mix, e)
         _rotate(b, 30, spare)
         a, b, c, d, e = e, a, b, c, d
-    return [word + np.uint32(initial) for word, initial in zip((a, b, c, d, e), start)]
+    return [word + initial for word, initial in zip((a, b, c, d, e), _START)]
 
 
 def _rotate(word: _Words, by: int, spare: _Words) -> None:
-    np.right_shift(word, 32 - by, out=spare)
-    np.left_shift(word, by, out=word)
-    np.bitwise_or(word, spare, out=word)
+    np.right_shift(word, _BITS[32 - by], spare)
+    np.left_shift(word, _BITS[by], word)
+    np.bitwise_or(word, spare, word)
 
 
 def _encode(digest: list[_Words]) -> npt.NDArray[np.uint8]:
