@@ -1,4 +1,4 @@
-"""`flowlogs local`: the local stack, an Elasticsearch and an S3/SQS emulator on the loopback interface."""
+"""`flowlogs local`: the local stack, an Elasticsearch, an S3/SQS emulator and a Flink on the loopback interface."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from beam_flowlogs.local.errors import LocalStackError
 from beam_flowlogs.local.stack import Stack, StackInfo
 
 app = typer.Typer(
-    help="Run Elasticsearch and an S3/SQS emulator on this machine, to try things out.", no_args_is_help=True
+    help="Run Elasticsearch, an S3/SQS emulator and Flink on this machine, to try things out.", no_args_is_help=True
 )
 
 NOT_UP = 3  # what `systemctl status` and its like say of a service that does not run
@@ -39,17 +39,22 @@ def up(
     home: Home = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of earlier runs first.")] = False,
     heap: Annotated[str, typer.Option(help="Memory of Elasticsearch's heap, such as 512m or 2g.")] = "1g",
+    flink: Annotated[
+        bool, typer.Option("--flink", help="Start a Flink too, which `flowlogs stream` runs on; it takes 2 GB.")
+    ] = False,
 ) -> None:
     """Start what is not running yet, and print the environment variables that lead there.
 
-    The first time, Elasticsearch is downloaded (1 GB) into the user's cache. When ELASTICSEARCH_URL is set, that
+    The first time, Elasticsearch is downloaded (1 GB) into the user's cache, and with --flink
+    Flink and Beam's job server (400 MB). When ELASTICSEARCH_URL is set, that
     one is used and none is started. Data is kept until the next `up --fresh`.
     """
     with _errors(), _cleaning_up_when_terminated():
         stack = Stack(home, heap=heap, waiting=lambda: _say("Waiting for another `flowlogs local` to finish ..."))
-        already = not fresh and stack.status().up
+        before = stack.status()
+        already = not fresh and before.up and (not flink or any(part.up for part in before.flink.values()))
         with _progress() as progress:
-            info = stack.up(fresh, progress)
+            info = stack.up(fresh, progress, flink=flink)
         _say(f"{'Already up' if already else 'Up'}. Elasticsearch: {info.elasticsearch_url}")
         _say(f"Objects put into s3://{info.bucket} are announced in the queue {info.queue_url}")
         _say('Take these variables over with: eval "$(flowlogs local env)"')
@@ -77,12 +82,14 @@ def status(
         found = stack.status()
         info = stack.info() if found.up else None
         if as_json:
-            parts = {"elasticsearch": found.elasticsearch, "aws": found.aws}
+            parts = {"elasticsearch": found.elasticsearch, "aws": found.aws, **found.flink}
             described = {name: dataclasses.asdict(part) for name, part in parts.items()}
             typer.echo(json.dumps({"up": found.up, **described, "environment": info.environment() if info else {}}))
         else:
             _print_status("Elasticsearch", dataclasses.astuple(found.elasticsearch))
             _print_status("S3 and SQS", dataclasses.astuple(found.aws))
+            for name, part in found.flink.items():
+                _print_status(name, dataclasses.astuple(part))
             if info:
                 _print_demo(info)
         if not found.up:
@@ -102,12 +109,12 @@ def down(home: Home = None) -> None:
 
 def _print_status(name: str, part: tuple[str, str, int | None]) -> None:
     state, url, pid = part
-    typer.echo(f"{name:<14} {state:<14} {url}{f'  pid {pid}' if pid else ''}")
+    typer.echo(f"{name:<21} {state:<14} {url}{f'  pid {pid}' if pid else ''}")
 
 
 def _print_demo(info: StackInfo) -> None:
-    typer.echo(f"{'Bucket':<14} s3://{info.bucket}")
-    typer.echo(f"{'Queue':<14} {info.queue_url}")
+    typer.echo(f"{'Bucket':<21} s3://{info.bucket}")
+    typer.echo(f"{'Queue':<21} {info.queue_url}")
 
 
 def _progress() -> Progress:

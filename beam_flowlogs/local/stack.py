@@ -1,4 +1,4 @@
-"""The whole local stack in one folder: an Elasticsearch, and an S3/SQS emulator with a bucket that notifies a queue."""
+"""The whole local stack in one folder: Elasticsearch, an S3/SQS emulator whose bucket notifies a queue, and Flink."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +16,9 @@ from rich.progress import Progress
 from beam_flowlogs.local.aws import AwsEmulator
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.local.errors import LocalStackError
+from beam_flowlogs.local.flink import Flink
 from beam_flowlogs.local.folders import locked, make_folder, state_folder
+from beam_flowlogs.local.server import Server
 
 BUCKET = "flowlogs-demo"
 QUEUE = "flowlogs-demo"
@@ -41,6 +43,7 @@ class StackInfo:
     queue_url: str
     bucket: str
     aws_environment: dict[str, str]
+    flink_environment: dict[str, str] = field(default_factory=dict)
 
     def environment(self) -> dict[str, str]:
         """The environment variables that lead AWS clients and this project's commands to the stack."""
@@ -49,6 +52,7 @@ class StackInfo:
             "ELASTICSEARCH_URL": self.elasticsearch_url,
             "FLOWLOGS_QUEUE_URL": self.queue_url,
             "FLOWLOGS_BUCKET": self.bucket,
+            **self.flink_environment,
         }
 
     def shell(self) -> str:
@@ -73,15 +77,22 @@ class PartStatus:
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The servers of the stack."""
+    """The servers of the stack; `flink` holds those of Flink by their names, none where it was never asked for."""
 
     elasticsearch: PartStatus
     aws: PartStatus
+    flink: dict[str, PartStatus] = field(default_factory=dict)
 
     @property
     def up(self) -> bool:
         """Whether the whole stack can be used."""
-        return self.elasticsearch.up and self.aws.up
+        return self.elasticsearch.up and self.aws.up and self.flink_up
+
+    @property
+    def flink_up(self) -> bool:
+        """Whether Flink can be used; a Flink that is stopped as a whole is not missed."""
+        states = [part.state for part in self.flink.values()]
+        return all(state == "stopped" for state in states) or all(state == "running" for state in states)
 
 
 class Stack:
@@ -105,6 +116,7 @@ class Stack:
         self.home = (home or state_folder()).absolute()
         self._elasticsearch = ElasticsearchServer(self.home / "elasticsearch", heap=heap)
         self._aws = AwsEmulator(self.home / "aws")
+        self._flink = Flink(self.home / "flink")
         self._waiting = waiting
         url = os.environ.get("ELASTICSEARCH_URL", "") if elasticsearch_url is None else elasticsearch_url
         # A shell that has taken over our own environment names our own server: that is not another one.
@@ -113,8 +125,10 @@ class Stack:
         if "@" in urlsplit(self._external).netloc:
             raise LocalStackError("ELASTICSEARCH_URL holds a user or a password: leave them out of it")
 
-    def up(self, fresh: bool = False, progress: Progress | None = None) -> StackInfo:
-        """Start what does not run, and return when all of it answers; `fresh` deletes all data first.
+    def up(self, fresh: bool = False, progress: Progress | None = None, *, flink: bool = False) -> StackInfo:
+        """Start what does not run, Flink only with `flink`, and return when all of it answers.
+
+        `fresh` deletes all data first.
 
         Raises:
             LocalStackError: a server cannot be fetched or started, or ELASTICSEARCH_URL leads nowhere.
@@ -123,12 +137,15 @@ class Stack:
             if fresh:
                 self._elasticsearch.wipe()
                 self._aws.wipe()
+                self._flink.wipe()
             if self._external:
                 _connect(self._external)
             else:
                 self._elasticsearch.start(progress)
             self._aws.start(progress)
             self._aws.create_notified_bucket(BUCKET, QUEUE)
+            if flink:
+                self._flink.start(self.info().environment(), progress)
             return self.info()
 
     def down(self) -> bool:
@@ -137,6 +154,7 @@ class Stack:
             return False
         with self._locked():
             running = any(server.process for server in (self._elasticsearch, self._aws))
+            running |= self._flink.stop()  # first: its jobs use the others
             self._elasticsearch.stop()
             self._aws.stop()
             return running
@@ -144,7 +162,8 @@ class Stack:
     def status(self) -> StackStatus:
         """How each server is."""
         elasticsearch = _external_status(self._external) if self._external else _status(self._elasticsearch)
-        return StackStatus(elasticsearch, _status(self._aws))
+        flink = {server.name: _status(server) for server in self._flink.servers()} if self._flink.known else {}
+        return StackStatus(elasticsearch, _status(self._aws), flink)
 
     def info(self) -> StackInfo:
         """Where the stack is reached; only good while it is up."""
@@ -154,6 +173,7 @@ class Stack:
             queue_url=self._aws.queue_url(QUEUE),
             bucket=BUCKET,
             aws_environment=self._aws.environment(),
+            flink_environment=self._flink.environment() if self._flink.running else {},
         )
 
     @contextmanager
@@ -163,7 +183,7 @@ class Stack:
             yield
 
 
-def _status(server: ElasticsearchServer | AwsEmulator) -> PartStatus:
+def _status(server: Server) -> PartStatus:
     process = server.process
     if process is None:
         return PartStatus("stopped", "", None)
