@@ -6,9 +6,10 @@ never reaches a document: the member is absent.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import partial
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_flowlogs.addresses import Addresses
+from beam_flowlogs.coded import Coded, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, TCP_FLAGS, Field, Kind, field_of
-from beam_flowlogs.json_columns import Segment, Value, constant, escaped, join, json_object, quoted
+from beam_flowlogs.json_columns import Segment, Value, constant, escaped, has_nulls, join, json_object, quoted
 from beam_flowlogs.protocols import PROTOCOLS
 from beam_flowlogs.rows import Rows, milliseconds
 
 RAW_INDEX_PREFIX = "flowlogs-raw-"
-_DAY_MS = 86_400_000
 _ADDRESS_COLUMNS = tuple(field.column for field in BY_COLUMN.values() if field.kind is Kind.ADDRESS)
 
 _TRANSPORTS = pa.array([PROTOCOLS.get(number) for number in range(256)], pa.string())
@@ -37,9 +38,18 @@ _FLAG_ARRAYS = pa.array(
 _ACTIONS = pa.array(["ACCEPT", "REJECT"])
 _OUTCOMES = pa.array(["success", "failure"])
 _TYPES = pa.array(['["connection","allowed"]', '["connection","denied"]'])
-_FAMILIES = pa.array(["ipv4", "ipv6"])
+_FAMILIES = pa.array(["ipv4", "ipv6", None])
+_SMALL_NUMBERS = pa.array([str(number) for number in range(1 << 16)])
+"""The text of numbers that most ports, packets and rows have: to look one up takes a quarter of writing it."""
+
+_VARIED = ("srcport", "dstport", "packets", "bytes")
+"""Columns of so many values that nothing is gained by looking for few."""
+
+Column: TypeAlias = "Coded | pa.Array"
 
 _URL_ALPHABET = np.frombuffer(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_", np.uint8)
+_URL_PAIRS = np.stack([np.repeat(_URL_ALPHABET, 64), np.tile(_URL_ALPHABET, 64)], axis=1).reshape(-1).view(np.uint16)
+"""Two characters for each value of twelve bits."""
 
 
 @dataclass(frozen=True)
@@ -59,23 +69,24 @@ def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
     An item creates the document that ``row_ids`` names in the index of the row's day: sent twice, it changes nothing.
     Rows of one shape render best: see ``by_presence``.
     """
-    document = json_object(_Documents(rows, origin).tree())
-    days = _dates(rows.times - rows.times % _DAY_MS, "%Y.%m.%d")
-    action = (f'{{"create":{{"_index":"{RAW_INDEX_PREFIX}'.encode(), *days, b'","_id":"', row_ids(origin, rows.numbers))
-    return join((*action, b'"}}\n', *document.segments, b"\n"), nulls="replace").cast(pa.binary())
+    documents = _Documents(rows, origin)
+    document = json_object(documents.tree())
+    action = (f'{{"create":{{"_index":"{RAW_INDEX_PREFIX}'.encode(), documents.days(), b'","_id":"')
+    ids = row_ids(origin, rows.numbers)
+    return join((*action, *ids, b'"}}\n', *document.segments, b"\n"), nulls="replace").cast(pa.binary())
 
 
-def row_ids(origin: Origin, numbers: npt.NDArray[np.int64]) -> pa.StringArray:
-    """Return the rows' document ids: the object's identity and the row number, in URL-safe base64.
+def row_ids(origin: Origin, numbers: npt.NDArray[np.int64]) -> tuple[bytes, pa.StringArray]:
+    """Return the rows' document ids in two pieces: the object's identity, and the row number in URL-safe base64.
 
     Twenty characters for the first 2**24 rows: Elasticsearch stores such ids in fifteen bytes.
     """
     width = 4 if not len(numbers) or numbers.max() < 1 << 24 else 8
-    shifts = np.arange(6 * (width - 1), -1, -6)
-    text = _URL_ALPHABET[(numbers[:, None] >> shifts) & 63]
+    shifts = range(6 * (width - 2), -1, -12)
+    text = np.stack([_URL_PAIRS.take(numbers >> shift & 0xFFF) for shift in shifts], axis=1)
     offsets = np.arange(0, (len(numbers) + 1) * width, width, dtype=np.int32)
     digits = pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
-    return join((origin.object_id.encode(), digits))
+    return origin.object_id.encode(), digits
 
 
 def by_presence(rows: Rows) -> list[Rows]:
@@ -89,84 +100,79 @@ def by_presence(rows: Rows) -> list[Rows]:
     return [rows.pick(present), rows.pick(~present)]
 
 
-def _dates(times_ms: npt.NDArray[np.int64] | pa.Int64Array, form: str) -> tuple[Segment, ...]:
-    """Return times as text; few differ within a batch, so each is formatted once."""
-    encoded = pa.array(times_ms).dictionary_encode()
-    known = encoded.dictionary
-    unit = "s" if not len(known) or not (np.asarray(known) % 1000).any() else "ms"
-    stamps = (known if unit == "ms" else pc.divide(known, 1000)).cast(pa.timestamp(unit))
-    text = pc.strftime(stamps, format=form)
-    if len(text) == 1 and not encoded.null_count:
-        return (text[0].as_py().encode(),)
-    return (text.take(encoded.indices),)
-
-
-def _iso(times_ms: npt.NDArray[np.int64] | pa.Int64Array) -> Value:
-    return Value(b'"', *_dates(times_ms, "%Y-%m-%dT%H:%M:%SZ"), b'"')
-
-
 class _Documents:
     """The members of a batch's documents; each column is turned into text once, however many members show it."""
 
     def __init__(self, rows: Rows, origin: Origin) -> None:
         self._rows = rows
         self._origin = origin
-        self._size = rows.batch.num_rows
-        self._columns = {
+        self._columns: dict[str, pa.Array] = {
             name: column
             for name, column in zip(rows.batch.schema.names, rows.batch.columns)
-            if column.null_count < self._size
+            if column.null_count < rows.batch.num_rows
         }
         self._addresses = [name for name in _ADDRESS_COLUMNS if name in self._columns]
+        self._values: dict[str, Column] = {
+            name: column if name in _VARIED or name in self._addresses else _by_value(column)
+            for name, column in self._columns.items()
+        }
+        self._text = {name: self._as_text(name, column) for name, column in self._values.items()}
+        end = self._columns.get("end")
+        self._times = _by_value(pa.array(rows.times)) if end is None or end.null_count else self._milliseconds("end")
+
+    def days(self) -> Segment:
+        """Return the rows' days, in UTC, as they stand in the names of indices."""
+        days = _mapped(self._times, lambda times: _dates(times, "%Y.%m.%d"))
+        distinct = (days.values if isinstance(days, Coded) else days).unique()
+        return distinct[0].as_py().encode() if len(distinct) == 1 else days
 
     def tree(self) -> dict[str, Any]:
         """Return the document's members as a tree of their paths."""
-        members: dict[str, Value] = {"@timestamp": _iso(self._rows.times)}
+        members: dict[str, Value] = {"@timestamp": _iso(self._times)}
         members |= self._event()
         for name in self._columns:
             field = field_of(name)
-            text = self._text[name]
-            members |= {path: self._copy(field, text, es_type) for path, es_type in field.copies.items()}
+            members |= {path: self._copy(field, es_type) for path, es_type in field.copies.items()}
         members |= self._network() | self._cloud()
         if self._addresses:
             members["related.ip"] = self._related()
-        for name in self._columns:
+        for name, text in self._text.items():
             field = field_of(name)
-            members[field.path] = Value(self._text[name]) if field.kind.is_number else quoted(self._text[name])
+            members[field.path] = Value(text) if field.kind.is_number else quoted(text)
         if "tcp_flags" in self._columns:
-            bits = pc.bit_wise_and(self._columns["tcp_flags"], _NAMED_BITS)
-            members[f"{NAMESPACE}.tcp_flags_array"] = Value(_FLAG_ARRAYS.take(bits))
+            names = _mapped(self._values["tcp_flags"], lambda f: _FLAG_ARRAYS.take(pc.bit_wise_and(f, _NAMED_BITS)))
+            members[f"{NAMESPACE}.tcp_flags_array"] = Value(names)
         members["aws.s3.bucket.name"] = constant(self._origin.bucket)
         members["aws.s3.object.key"] = constant(self._origin.key)
-        members["log.offset"] = Value(pa.array(self._rows.numbers).cast(pa.string()))
+        members["log.offset"] = Value(_number_text(pa.array(self._rows.numbers)))
         return _nested(members)
 
-    @cached_property
-    def _text(self) -> dict[str, pa.StringArray]:
-        return {
-            name: column.cast(pa.string())
-            if field_of(name).kind.is_number
-            else (column if name in self._addresses else escaped(column))
-            for name, column in self._columns.items()
-        }
+    def _as_text(self, name: str, column: Column) -> Column:
+        if field_of(name).kind.is_number:
+            return _mapped(column, _number_text)
+        return column if name in self._addresses else _mapped(column, escaped)
 
-    def _copy(self, field: Field, text: pa.StringArray, es_type: str) -> Value:
+    def _milliseconds(self, name: str) -> Column:
+        return _mapped(self._values[name], milliseconds)
+
+    def _copy(self, field: Field, es_type: str) -> Value:
         if es_type == "date":
-            return _iso(milliseconds(self._columns[field.column]))
+            return _iso(self._milliseconds(field.column))
+        text = self._text[field.column]
         return Value(text) if es_type == "long" else quoted(text)
 
     def _event(self) -> dict[str, Value]:
         event = {"event.kind": constant("event"), "event.category": Value(b'["network"]')}
         if "action" not in self._columns:
             return event | {"event.type": Value(b'["connection"]')}
-        known = pc.index_in(self._columns["action"], value_set=_ACTIONS)
-        types = pc.fill_null(_TYPES.take(known), '["connection"]')
-        return event | {"event.type": Value(types), "event.outcome": quoted(_OUTCOMES.take(known))}
+        known = _mapped(self._values["action"], lambda action: pc.index_in(action, value_set=_ACTIONS))
+        types = _mapped(known, lambda at: pc.fill_null(_TYPES.take(at), '["connection"]'))
+        return event | {"event.type": Value(types), "event.outcome": quoted(_mapped(known, _OUTCOMES.take))}
 
     def _network(self) -> dict[str, Value]:
         network: dict[str, Value] = {}
         if "protocol" in self._columns:
-            network["network.transport"] = quoted(_TRANSPORTS.take(self._columns["protocol"]))
+            network["network.transport"] = quoted(_mapped(self._values["protocol"], _TRANSPORTS.take))
         if self._addresses:
             known = self._rows.addresses[self._addresses[0]]
             network["network.type"] = self._family(known)
@@ -181,9 +187,11 @@ class _Documents:
         return network
 
     def _family(self, known: Addresses) -> Value:
-        if known.valid.all() and known.is_v6.all() == known.is_v6.any():
+        if not known.valid.all():
+            return quoted(Coded(np.where(known.valid, known.is_v6, 2), _FAMILIES))
+        if known.is_v6.all() == known.is_v6.any():
             return constant("ipv6" if known.is_v6[0] else "ipv4")
-        return quoted(_FAMILIES.take(pa.array(known.is_v6.astype(np.int8), mask=~known.valid)))
+        return quoted(Coded(known.is_v6.astype(np.int32), _FAMILIES[:2]))
 
     def _cloud(self) -> dict[str, Value]:
         cloud = {"cloud.provider": constant("aws")}
@@ -191,15 +199,11 @@ class _Documents:
             ("cloud.account.id", "account_id", self._origin.account_id),
             ("cloud.region", "region", self._origin.region),
         ):
-            if name not in self._columns:
-                if known:
-                    cloud[path] = constant(known)
-                continue
-            text = self._text[name]
-            fallback = pa.scalar(known or None, pa.string())
-            if name == "account_id" and pc.any(pc.equal(text, "unknown")).as_py():
-                text = pc.if_else(pc.equal(text, "unknown"), fallback, text)
-            cloud[path] = quoted(pc.fill_null(text, fallback) if known and text.null_count else text)
+            if name in self._columns:
+                unlogged = "unknown" if name == "account_id" else ""
+                cloud[path] = quoted(_mapped(self._text[name], partial(_or_else, known, unlogged)))
+            elif known:
+                cloud[path] = constant(known)
         return cloud
 
     def _related(self) -> Value:
@@ -220,14 +224,42 @@ class _Documents:
                 segments.append(pc.if_else(new, join((b',"', column, b'"')), pa.scalar(None, pa.string())))
             earlier.append(column)
         if not earlier[0].null_count:
-            return Value(b"[", *(segments if not _any_null(segments) else [join(segments, nulls="replace")]), b"]")
+            return Value(
+                b"[", *(segments if not any(map(has_nulls, segments)) else [join(segments, nulls="replace")]), b"]"
+            )
         members = join(segments, nulls="replace")
         present = pc.greater(pc.binary_length(members), 0)
         return Value(b"[", pc.if_else(present, pc.utf8_slice_codeunits(members, 1), pa.scalar(None, pa.string())), b"]")
 
 
-def _any_null(segments: list[Segment]) -> bool:
-    return any(not isinstance(segment, bytes) and segment.null_count for segment in segments)
+def _or_else(known: str, unlogged: str, text: pa.StringArray) -> pa.StringArray:
+    """Return what was logged; what is known otherwise (if anything) where that is nothing, or says ``unlogged``."""
+    text = pc.if_else(pc.equal(text, unlogged), pa.scalar(known or None, pa.string()), text)
+    return pc.fill_null(text, known) if known else text
+
+
+def _by_value(column: pa.Array) -> Column:
+    return coded(column) or column
+
+
+def _mapped(column: Column, change: Callable[[pa.Array], pa.Array]) -> Column:
+    return column.map(change) if isinstance(column, Coded) else change(column)
+
+
+def _number_text(numbers: pa.Array) -> pa.StringArray:
+    small = len(numbers) == numbers.null_count or pc.max(numbers).as_py() < len(_SMALL_NUMBERS)
+    return _SMALL_NUMBERS.take(numbers) if small else numbers.cast(pa.string())
+
+
+def _dates(times_ms: pa.Int64Array, form: str) -> pa.StringArray:
+    whole = pc.equal(pc.multiply(pc.divide(times_ms, 1000), 1000), times_ms)
+    unit = "s" if pc.all(whole).as_py() else "ms"
+    stamps = (times_ms if unit == "ms" else pc.divide(times_ms, 1000)).cast(pa.timestamp(unit))
+    return pc.strftime(stamps, format=form)
+
+
+def _iso(times_ms: Column) -> Value:
+    return Value(b'"', _mapped(times_ms, lambda times: _dates(times, "%Y-%m-%dT%H:%M:%SZ")), b'"')
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.integer[Any]]:

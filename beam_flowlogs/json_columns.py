@@ -1,12 +1,15 @@
 """JSON objects of many rows at once: columns of values in, one string array of the rows' objects out.
 
 An object is a tree of names. Its shape is worked out once for a batch, as a sequence of literal bytes and columns;
-joining that sequence is one pass of Arrow over the batch, whatever the object looks like.
+joining that sequence is one pass of Arrow over the batch, whatever the object looks like. The pass costs as much as the
+sequence is long, so members of few distinct values stand first in their object, side by side, where ``coded`` makes
+them one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import TypeAlias
 
 import numpy as np
@@ -14,7 +17,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Segment: TypeAlias = "bytes | pa.StringArray"
+from beam_flowlogs.coded import Coded, fold
+
+Segment: TypeAlias = "bytes | Coded | pa.StringArray"
+Segments: TypeAlias = "Sequence[Segment]"
 
 
 class Value:
@@ -26,54 +32,72 @@ class Value:
     __slots__ = ("optional", "segments")
 
     def __init__(self, *segments: Segment) -> None:
-        columns = [segment for segment in segments if not isinstance(segment, bytes)]
-        self.optional = any(column.null_count for column in columns)
-        self.segments: tuple[Segment, ...] = (join(segments),) if self.optional and len(segments) > 1 else segments
+        self.optional = any(map(has_nulls, segments))
+        self.segments: Segments = (_one(segments),) if self.optional and len(segments) > 1 else segments
+
+    @property
+    def is_coded(self) -> bool:
+        """Whether there are few distinct values."""
+        return all(isinstance(segment, (bytes, Coded)) for segment in self.segments)
 
 
 Tree: TypeAlias = 'Mapping[str, "Tree | Value"]'
 
 
-def join(segments: Iterable[Segment], nulls: str = "emit_null") -> pa.StringArray:
+def join(segments: Segments, nulls: str = "emit_null") -> pa.StringArray:
     """Return each row's segments as one string; a null segment makes the row null, or nothing (``replace``)."""
-    scalars = [pa.scalar(part, pa.string()) if isinstance(part, bytes) else part for part in _merged(segments)]
-    return pc.binary_join_element_wise(*scalars, "", null_handling=nulls)
+    return pc.binary_join_element_wise(*map(_operand, fold(segments, nulls)), "", null_handling=nulls)
 
 
-def _merged(segments: Iterable[Segment]) -> list[Segment]:
-    """Return the segments with neighbouring literals made one: each costs as much as a column."""
-    merged: list[Segment] = []
-    for segment in segments:
-        if isinstance(segment, bytes) and merged and isinstance(merged[-1], bytes):
-            merged[-1] += segment
-        elif not isinstance(segment, bytes) or segment:
-            merged.append(segment)
-    return merged
+def _operand(segment: Segment) -> pa.Scalar | pa.StringArray:
+    if isinstance(segment, bytes):
+        return pa.scalar(segment, pa.string())
+    return segment.rows() if isinstance(segment, Coded) else segment
+
+
+def has_nulls(segment: Segment) -> bool:
+    """Tell whether any row may lack a segment."""
+    if isinstance(segment, bytes):
+        return False
+    return bool((segment.values if isinstance(segment, Coded) else segment).null_count)
+
+
+def _one(segments: Segments, nulls: str = "emit_null") -> Coded | pa.StringArray:
+    """Return segments as one column, coded where they are."""
+    folded = fold(segments, nulls)
+    return folded[0] if len(folded) == 1 and isinstance(folded[0], Coded) else join(folded, nulls)
 
 
 def json_object(tree: Tree) -> Value:
     """Return the JSON object of a tree. A row without any member of an object lacks the object."""
-    always: list[Segment] = []
-    optional: list[Segment] = []
-    for name, member in tree.items():
-        value = member if isinstance(member, Value) else json_object(member)
+    members = [(name, member if isinstance(member, Value) else json_object(member)) for name, member in tree.items()]
+    members.sort(key=lambda member: not member[1].is_coded)
+    always: list[Segments] = []
+    optional: list[Coded | pa.StringArray] = []
+    for name, value in members:
         if not value.segments:
             continue
         segments = (b"," + orjson.dumps(name) + b":", *value.segments)
         if value.optional:
-            optional.append(join(segments))
+            optional.append(_one(segments))
         else:
-            always.extend(segments)
+            always.append(segments)
     if always:
-        first = always[0]
-        assert isinstance(first, bytes)
-        return _whole(b"{" + first[1:], *always[1:], *optional, b"}")
+        coded = [column for column in optional if isinstance(column, Coded)]
+        others = [column for column in optional if not isinstance(column, Coded)]
+        (opening, *first), *rest = always
+        assert isinstance(opening, bytes)
+        return _whole(b"{" + opening[1:], *first, *coded, *chain.from_iterable(rest), *others, b"}")
     if not optional:
         return Value()
-    members = join(optional, nulls="replace")
+    found = _one(optional, nulls="replace")
+    return Value(b"{", found.map(_listed) if isinstance(found, Coded) else _listed(found), b"}")
+
+
+def _listed(members: pa.StringArray) -> pa.StringArray:
+    """Return members, each with a comma before it, as a list of them; null where there is none."""
     present = pc.greater(pc.binary_length(members), 0)
-    members = pc.if_else(present, pc.utf8_slice_codeunits(members, 1), pa.scalar(None, pa.string()))
-    return Value(b"{", members, b"}")
+    return pc.if_else(present, pc.utf8_slice_codeunits(members, 1), pa.scalar(None, pa.string()))
 
 
 def _whole(*segments: Segment) -> Value:
@@ -88,7 +112,7 @@ def constant(text: str) -> Value:
     return Value(orjson.dumps(text))
 
 
-def quoted(column: pa.StringArray) -> Value:
+def quoted(column: Coded | pa.StringArray) -> Value:
     """Return a column of text that needs no escaping as JSON strings."""
     return Value(b'"', column, b'"')
 
