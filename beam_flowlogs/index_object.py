@@ -7,9 +7,8 @@ than what can be searched. Rendering goes on while the bodies before are on thei
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -29,23 +28,26 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _REJECTS_PER_FILE = 5_000
+_BYTES_PER_FILE = 8 << 20
 
 
 class IndexedObject(NamedTuple):
     """What became of an object: its records by fate, the bytes sent, and its parts of the roll-ups.
 
     ``written + duplicates + rejected`` is the number of its records; ``reason`` says why it ended early, if it did.
+    ``dead_letters`` are the files of what was set aside, as ``DeadLetters.write`` names them.
     """
 
     ref: ObjectRef
-    written: int
-    duplicates: int
-    rejected: int
-    retries: int
-    sent_bytes: int
-    latencies: tuple[int, ...]
-    reason: str
-    parts: list[tuple[RollUpKey, Part]]
+    written: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+    retries: int = 0
+    sent_bytes: int = 0
+    latencies: tuple[int, ...] = ()
+    reason: str = ""
+    parts: Sequence[tuple[RollUpKey, Part]] = ()
+    dead_letters: tuple[str, ...] = ()
 
 
 def index_object(
@@ -59,23 +61,26 @@ def index_object(
     try:
         opened = open_object(client, ref, retry_for=config.retry_for)
     except ObjectRejected as error:
-        _set_aside_object(ref, error.reason, error.detail, dead_letters)
-        return IndexedObject(ref, 0, 0, 0, 0, 0, (), error.reason, [])
+        file = _set_aside_object(ref, error.reason, error.detail, dead_letters)
+        return IndexedObject(ref, reason=error.reason, dead_letters=(file,))
     ref = ref._replace(etag=opened.etag)
     with opened, writer.stream() as stream:
         way = _Way(opened, ref, stream, dead_letters)
-        reason = ""
+        reason = detail = ""
         try:
             for rows in decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref)):
                 way.add(rows, config.window_s)
         except (DecodeError, ObjectRejected) as error:
             reason = error.reason
             detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
-            _set_aside_object(ref, reason, detail, dead_letters)
         except ObjectChanged as error:
-            reason = "object-changed"
-            _set_aside_object(ref, reason, str(error), dead_letters)
-        return way.finish(reason)
+            reason, detail = "object-changed", str(error)
+        # What was sent before it ended early can be found, so it counts: parts are what is durable, no more, no less.
+        done = way.finish()
+        if not reason:
+            return done
+        file = _set_aside_object(ref, reason, detail, dead_letters)
+        return done._replace(reason=reason, dead_letters=(*done.dead_letters, file))
 
 
 def _slot_ms(ref: ObjectRef) -> int | None:
@@ -83,9 +88,9 @@ def _slot_ms(ref: ObjectRef) -> int | None:
     return None if slot is None else int(slot.timestamp() * 1000)
 
 
-def _set_aside_object(ref: ObjectRef, reason: str, detail: str, dead_letters: DeadLetters) -> None:
+def _set_aside_object(ref: ObjectRef, reason: str, detail: str, dead_letters: DeadLetters) -> str:
     reject = Reject("object", reason, detail, ref.bucket, ref.key, ref.version_id, ref.etag)
-    dead_letters.write(object_file("object", ref), [reject])
+    return dead_letters.write(object_file("object", ref), [reject])
 
 
 class _Sent(NamedTuple):
@@ -111,8 +116,8 @@ class _Way:
         self._under_way: deque[_Sent] = deque()
         self._submitted = self._settled = 0
         self._refused: dict[int, ItemRejected] = {}
-        self._total = BulkResult()
-        self._rejected = 0
+        self._written = self._duplicates = self._rejected = self._retries = self._bytes = 0
+        self._latencies: list[int] = []
 
     def add(self, rows: Rows, window_s: int) -> None:
         """Send the documents of rows, and settle what has been acknowledged meanwhile."""
@@ -125,34 +130,30 @@ class _Way:
             self._stream.submit(bulk_items(part, self._origin))
             self._settle(self._stream.poll())
 
-    def finish(self, reason: str) -> IndexedObject:
+    def finish(self) -> IndexedObject:
         """Wait for everything sent, and return what became of the object."""
         self._settle(self._stream.flush())
         self._bad_rows.flush()
         self._bad_documents.flush()
-        total = self._total
         return IndexedObject(
             self._ref,
-            total.written,
-            total.duplicates,
+            self._written,
+            self._duplicates,
             self._rejected,
-            total.retries,
-            total.bytes,
-            total.latencies,
-            reason,
-            self._parts.finish() if self._parts else [],
+            self._retries,
+            self._bytes,
+            tuple(self._latencies),
+            parts=self._parts.finish() if self._parts else (),
+            dead_letters=(*self._bad_rows.written, *self._bad_documents.written),
         )
 
     def _settle(self, result: BulkResult) -> None:
         """Count the rows whose documents are durable. Bodies are collected in the order in which they were sent."""
-        total = self._total
-        self._total = BulkResult(
-            written=total.written + result.written,
-            conflicts=total.conflicts + result.conflicts,
-            retries=total.retries + result.retries,
-            bytes=total.bytes + result.bytes,
-            latencies=total.latencies + result.latencies,
-        )
+        self._written += result.written
+        self._duplicates += result.duplicates
+        self._retries += result.retries
+        self._bytes += result.bytes
+        self._latencies += result.latencies
         self._settled += result.written + result.duplicates + len(result.rejected)
         self._refused.update((item.position, item) for item in result.rejected)
         while self._under_way and self._under_way[0].end <= self._settled:
@@ -187,21 +188,22 @@ class _Files:
     """Dead letters of one object and stage, a file for every so many, so that memory stays bounded."""
 
     def __init__(self, dead_letters: DeadLetters, name: str) -> None:
+        self.written: list[str] = []
         self._dead_letters = dead_letters
         self._name = name
         self._rejects: list[Reject] = []
-        self._files = 0
+        self._bytes = 0
 
     def add(self, rejects: Iterable[Reject]) -> None:
         """Keep rejects; writes a file whenever enough have come together."""
-        rejects = iter(rejects)
-        while chunk := list(islice(rejects, _REJECTS_PER_FILE - len(self._rejects))):
-            self._rejects += chunk
-            if len(self._rejects) >= _REJECTS_PER_FILE:
+        for reject in rejects:
+            self._rejects.append(reject)
+            self._bytes += len(reject.data)
+            if len(self._rejects) >= _REJECTS_PER_FILE or self._bytes >= _BYTES_PER_FILE:
                 self.flush()
 
     def flush(self) -> None:
         """Write what is held."""
-        self._dead_letters.write(f"{self._name}-{self._files}", self._rejects)
-        self._files += 1
-        self._rejects = []
+        if self._rejects:
+            self.written.append(self._dead_letters.write(f"{self._name}-{len(self.written)}", self._rejects))
+            self._rejects, self._bytes = [], 0

@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SCHEMA",
+    "STAGES",
     "DeadLetters",
     "DeadLettersUnreadable",
     "DeadLettersUnwritable",
     "Reject",
+    "Selection",
     "message_file",
     "object_file",
     "rollup_file",
@@ -51,6 +53,27 @@ class Reject(NamedTuple):
     row: int = -1
     data: bytes = b""
     first_seen: int = 0
+
+
+STAGES = ("notification", "object", "row", "document", "rollup")
+"""Where something can fail, in the order of the way."""
+
+
+class Selection(NamedTuple):
+    """Rejects of one stage or reason, or of both; "" stands for any."""
+
+    stage: str = ""
+    reason: str = ""
+
+    def holds(self, reject: Reject) -> bool:
+        """Tell whether ``reject`` is one of these."""
+        return self.stage in ("", reject.stage) and self.reason in ("", reject.reason)
+
+    def check(self) -> Selection:
+        """Return this selection. Raises ValueError if nothing can ever be in it."""
+        if self.stage and self.stage not in STAGES:
+            raise ValueError(f"{self.stage!r} is no stage of a dead letter: give one of {', '.join(STAGES)}")
+        return self
 
 
 def _field(name: str, kind: object, default: object, doc: str) -> dict[str, object]:
