@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
+from beam_flowlogs.rollup import check_windows
 
 
 @dataclass(frozen=True)
@@ -17,12 +18,18 @@ class JobConfig:
     ``dead_letters`` is a folder or ``s3://bucket/prefix``; ``buckets`` are the patterns (``*``, ``?``) of the buckets
     that may be read; ``names`` are the fields of text objects that have no header line; ``retry_for`` is how many
     seconds S3 and SQS may be out of reach before the job fails (None: for ever).
+
+    ``windows`` are the lengths of the roll-ups in seconds, the shortest first; ``rollup_details`` asks for their
+    distinct counts and top lists. In an endless job a roll-up is grouped in its window until ``lateness_s`` after its
+    end; parts that come later are merged on their own.
     """
 
     elasticsearch: ElasticsearchConfig
     dead_letters: str
     buckets: tuple[str, ...]
-    window_s: int = 60
+    windows: tuple[int, ...] = (60,)
+    rollup_details: bool = True
+    lateness_s: int = 7200
     names: tuple[str, ...] = ()
     retry_for: float | None = None
     limits: Limits = field(default_factory=Limits)
@@ -31,6 +38,12 @@ class JobConfig:
     def __post_init__(self) -> None:
         if not self.buckets:
             raise ValueError("no bucket may be read: name those that hold your flow logs with --bucket (* is allowed)")
+        check_windows(self.windows)
+        if self.lateness_s < self.windows[-1]:
+            raise ValueError(
+                f"the allowed lateness of {self.lateness_s} s is shorter than a window of {self.windows[-1]} s: "
+                "allow at least the longest window"
+            )
 
     def allows(self, bucket: str) -> bool:
         """Tell whether objects of ``bucket`` may be read."""

@@ -17,9 +17,10 @@ from beam_flowlogs.bulk import BulkResult, BulkStream, BulkWriter, ItemRejected
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.inflate import DecodeError
+from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
-from beam_flowlogs.rollup import Part, PartsOfObject, RollUpKey
+from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import BadRow, Rows
 from beam_flowlogs.s3_client import ObjectRejected
 from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, open_object, parse_key
@@ -69,7 +70,7 @@ def index_object(
         reason = detail = ""
         try:
             for rows in decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref)):
-                way.add(rows, config.window_s)
+                way.add(rows, config)
         except (DecodeError, ObjectRejected) as error:
             reason = error.reason
             detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
@@ -119,9 +120,11 @@ class _Way:
         self._written = self._duplicates = self._rejected = self._retries = self._bytes = 0
         self._latencies: list[int] = []
 
-    def add(self, rows: Rows, window_s: int) -> None:
+    def add(self, rows: Rows, config: JobConfig) -> None:
         """Send the documents of rows, and settle what has been acknowledged meanwhile."""
-        self._parts = self._parts or PartsOfObject(self._origin, window_s, self._flow_log_id)
+        self._parts = self._parts or PartsOfObject(
+            self._origin, config.windows, self._flow_log_id, details=config.rollup_details
+        )
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
         for part in by_presence(rows):

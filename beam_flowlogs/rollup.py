@@ -7,17 +7,14 @@ itself, so any order, any grouping and any number of times gives the same docume
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import lru_cache
 from typing import Any, NamedTuple
 
-import numpy as np
 import orjson
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from beam_flowlogs.document import Origin
-from beam_flowlogs.rows import Rows, milliseconds
+from beam_flowlogs.rollup_details import combined
 
 ROLLUP_INDEX_PREFIX = "flowlogs-rollup-"
 
@@ -42,16 +39,18 @@ DIMENSIONS: Mapping[str, str] = {
 
 _SUMS = ("flows", "bytes", "packets")
 _CLASSES = ("accepted", "rejected", "ingress", "egress")
+_PROTOCOLS = ("tcp", "udp", "icmp", "other")
+_HANDSHAKE = ("begun", "answered", "reset")
 
 COUNTERS: tuple[str, ...] = (
     *_SUMS,
     *(f"{group}.{name}" for group in _CLASSES for name in _SUMS),
     "nodata",
     "skipdata",
+    *(f"protocol.{protocol}.{name}" for protocol in _PROTOCOLS for name in _SUMS),
+    *(f"tcp.{name}" for name in _HANDSHAKE),
 )
 """The order of a part's counters; new ones go to the end, since parts are stored for as long as their roll-ups."""
-
-_COMPACT_ROWS = 50_000
 
 
 def parse_window(text: str) -> int:
@@ -64,6 +63,24 @@ def parse_window(text: str) -> int:
     if not seconds or _DAY_S % seconds:
         raise ValueError(f"{text!r} is no roll-up window: give a length that divides a day, such as 60s, 5m or 1h")
     return seconds
+
+
+def parse_windows(text: str) -> tuple[int, ...]:
+    """Return the seconds of one or several windows such as ``60s,1h``. Raises ValueError if they do not nest."""
+    windows = tuple(parse_window(one.strip()) for one in text.split(","))
+    check_windows(windows)
+    return windows
+
+
+def check_windows(windows: Sequence[int]) -> None:
+    """Raise ValueError unless windows, in seconds, are given shortest first and each is a multiple of the first."""
+    if not windows or any(_DAY_S % seconds or seconds % windows[0] for seconds in windows):
+        raise ValueError(
+            f"roll-up windows of {', '.join(map(str, windows)) or 'no'} seconds: give lengths that divide a day, the "
+            "shortest first, each a multiple of it, such as 60s,1h"
+        )
+    if list(windows) != sorted(set(windows)):
+        raise ValueError("roll-up windows are given out of order or twice: put the shortest first, each once")
 
 
 class RollUpKey(NamedTuple):
@@ -86,171 +103,94 @@ class RollUpKey(NamedTuple):
 
 
 class Part(NamedTuple):
-    """What one object contributes to a roll-up. ``counters`` are in the order of COUNTERS, times in Unix ms."""
+    """What one object contributes to a roll-up. ``counters`` are in the order of COUNTERS, times in Unix ms.
+
+    ``details`` are those of rollup_details.py; () where they were not asked for.
+    """
 
     object_id: str
     counters: tuple[int, ...]
     first_seen: int
     last_seen: int
     dimensions: Mapping[str, str]
-
-
-class PartsOfObject:
-    """Collects an object's rows, batch by batch, into its parts; memory is bounded by its interfaces and windows."""
-
-    def __init__(self, origin: Origin, window_s: int, flow_log_id: str = "") -> None:
-        self._origin = origin
-        self._window_s = window_s
-        self._fallback = flow_log_id or "unknown"
-        self._pending: list[pa.Table] = []
-        self._pending_rows = 0
-
-    def add(self, rows: Rows) -> None:
-        """Count rows in."""
-        if not rows.batch.num_rows:
-            return
-        self._push(_grouped(self._table(rows)))
-
-    def finish(self) -> list[tuple[RollUpKey, Part]]:
-        """Return the object's parts, each with the roll-up that it belongs to."""
-        if not self._pending:
-            return []
-        folded: dict[RollUpKey, _Fold] = {}
-        for group in _grouped(pa.concat_tables(self._pending)).to_pylist():
-            key = RollUpKey(self._window_s, group["window"], group["key_type"], group["key"])
-            folded.setdefault(key, _Fold()).add(group)
-        return [(key, fold.part(self._origin)) for key, fold in folded.items()]
-
-    def _push(self, table: pa.Table) -> None:
-        self._pending.append(table)
-        self._pending_rows += table.num_rows
-        if self._pending_rows > _COMPACT_ROWS:
-            self._pending = [_grouped(pa.concat_tables(self._pending))]
-            self._pending_rows = self._pending[0].num_rows // 2  # else many keys would be grouped anew each time
-
-    def _table(self, rows: Rows) -> pa.Table:
-        columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
-        size = rows.batch.num_rows
-        missing = pa.nulls(size, pa.string())
-        times = pa.array(rows.times)
-        keys = [(key_type, columns[name]) for key_type, name in KEY_COLUMNS.items() if name in columns]
-        key_type = pa.nulls(size, pa.string())
-        for name, column in keys:
-            if key_type.null_count:
-                key_type = pc.coalesce(key_type, pc.if_else(pc.is_valid(column), name, missing))
-        status = columns.get("log_status")
-        window = rows.times // (1000 * self._window_s) * self._window_s
-        return pa.table(
-            {
-                "key": pc.fill_null(pc.coalesce(*(column for _, column in keys), missing), self._fallback),
-                "key_type": pc.fill_null(key_type, "flow_log"),
-                "window": window,
-                "status": missing if status is None else status,
-                "action": columns.get("action", missing),
-                "direction": columns.get("flow_direction", missing),
-                "records": np.ones(size, np.int64),
-                "bytes": columns.get("bytes", pa.nulls(size, pa.int64())),
-                "packets": columns.get("packets", pa.nulls(size, pa.int64())),
-                "first_seen": pc.coalesce(milliseconds(columns["start"]), times) if "start" in columns else times,
-                "last_seen": times,
-                **{name: columns.get(name, missing) for name in DIMENSIONS},
-            }
-        )
-
-
-_GROUP_BY = ["key", "key_type", "window", "status", "action", "direction"]
-_AGGREGATES = [("records", "sum"), ("bytes", "sum"), ("packets", "sum"), ("first_seen", "min"), ("last_seen", "max")]
-_AGGREGATES += [(name, "max") for name in DIMENSIONS]
-_AGGREGATED = _GROUP_BY + [name for name, _ in _AGGREGATES]
-
-
-def _grouped(table: pa.Table) -> pa.Table:
-    grouped = table.group_by(_GROUP_BY, use_threads=False).aggregate(_AGGREGATES)
-    return grouped.select(_GROUP_BY + [f"{name}_{how}" for name, how in _AGGREGATES]).rename_columns(_AGGREGATED)
-
-
-class _Fold:
-    """Adds up the groups of one roll-up within one object."""
-
-    def __init__(self) -> None:
-        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
-        self.first_seen: int | None = None
-        self.last_seen = 0
-        self.dimensions: dict[str, str] = {}
-
-    def add(self, group: Mapping[str, Any]) -> None:
-        status = group["status"]
-        if status in ("NODATA", "SKIPDATA"):
-            self.counters[status.lower()] += group["records"]
-        else:
-            self._add_traffic("", group)
-            action = {"ACCEPT": "accepted.", "REJECT": "rejected."}.get(group["action"])
-            if action:
-                self._add_traffic(action, group)
-            if group["direction"] in ("ingress", "egress"):
-                self._add_traffic(group["direction"] + ".", group)
-        first = group["first_seen"]
-        self.first_seen = first if self.first_seen is None else min(self.first_seen, first)
-        self.last_seen = max(self.last_seen, group["last_seen"])
-        for name in DIMENSIONS:
-            self.dimensions[name] = max(self.dimensions.get(name, ""), group[name] or "")
-
-    def _add_traffic(self, prefix: str, group: Mapping[str, Any]) -> None:
-        self.counters[f"{prefix}flows"] += group["records"]
-        self.counters[f"{prefix}bytes"] += group["bytes"] or 0
-        self.counters[f"{prefix}packets"] += group["packets"] or 0
-
-    def part(self, origin: Origin) -> Part:
-        known = dict(self.dimensions)
-        if known["account_id"] in ("", "unknown"):
-            known["account_id"] = origin.account_id
-        known["region"] = known["region"] or origin.region
-        dimensions = {name: value for name, value in known.items() if value}
-        assert self.first_seen is not None
-        return Part(origin.object_id, tuple(self.counters.values()), self.first_seen, self.last_seen, dimensions)
+    details: Sequence[Any] = ()
 
 
 def encode_part(part: Part) -> bytes:
     """Return a part as the bytes that cross a shuffle."""
-    return orjson.dumps([part.object_id, part.counters, part.first_seen, part.last_seen, part.dimensions])
+    return orjson.dumps(tuple(part))
 
 
 def decode_part(data: bytes) -> Part:
     """Return the part that ``encode_part`` made the bytes of."""
-    object_id, counters, first_seen, last_seen, dimensions = orjson.loads(data)
-    return Part(object_id, tuple(counters), first_seen, last_seen, dimensions)
+    object_id, counters, first_seen, last_seen, dimensions, details = orjson.loads(data)
+    return Part(object_id, tuple(counters), first_seen, last_seen, dimensions, details or ())
 
 
-def merge(key: RollUpKey, stored: Mapping[str, Any] | None, parts: Iterable[Part]) -> dict[str, Any] | None:
+def merge(
+    key: RollUpKey, stored: Mapping[str, Any] | None, parts: Iterable[Part], pane: str = ""
+) -> dict[str, Any] | None:
     """Return the roll-up document that holds the stored one's parts and these; None where that changes nothing.
 
-    ``stored`` is the ``_source`` of the document as read, None when there is none yet.
+    ``stored`` is the ``_source`` of the document as read, None when there is none yet. ``pane`` says when these parts
+    came (``early``, ``on_time``, ``late``), as far as somebody knows.
     """
     rollup = stored["flowlogs"]["rollup"] if stored else {}
-    known: dict[str, list[int]] = dict(rollup.get("parts", {}))
-    dimensions = {name: _at(stored, path) for name, path in DIMENSIONS.items()} if stored else {}
-    before = (dict(known), dict(dimensions))
+    known: dict[str, list[Any]] = dict(rollup.get("parts", {}))
+    dimensions = {name: _at(stored, path) or "" for name, path in DIMENSIONS.items()}
+    changed = False
     for part in parts:
-        known[part.object_id] = [*part.counters, part.first_seen, part.last_seen]
+        kept = [list(part.counters), part.first_seen, part.last_seen, *([part.details] if part.details else [])]
+        changed |= known.get(part.object_id) != kept
+        known[part.object_id] = kept
         for name, value in part.dimensions.items():
-            dimensions[name] = max(dimensions.get(name) or "", value)
-    if stored and (known, dimensions) == before:
-        return None
-    return _document(key, known, {name: value for name, value in dimensions.items() if value})
+            if value > dimensions[name]:
+                dimensions[name] = value
+                changed = True
+    return _document(key, known, dimensions, pane) if changed else None
 
 
-def _document(key: RollUpKey, parts: Mapping[str, list[int]], dimensions: Mapping[str, str]) -> dict[str, Any]:
-    width = len(COUNTERS)
-    # A part that an earlier version stored has fewer counters: what it did not count is 0.
-    rows = [row[:-2] + [0] * (width + 2 - len(row)) for row in parts.values()]
-    rollup: dict[str, Any] = {"window": f"{key.window_s}s", "key_type": key.key_type, "key": key.key}
-    for name, total in zip(COUNTERS, map(sum, zip(*rows))):
-        _put(rollup, name, total)
-    rollup["complete"] = rollup["skipdata"] == 0
-    rollup["objects"] = len(parts)
-    rollup["first_seen"] = _iso(min(row[-2] for row in parts.values()))
-    rollup["last_seen"] = _iso(max(row[-1] for row in parts.values()))
-    rollup["parts"] = dict(sorted(parts.items()))
+def parts_of(document: Mapping[str, Any]) -> tuple[RollUpKey, list[Part]]:
+    """Return the key of a roll-up document, and the parts that it was merged from."""
+    rollup = document["flowlogs"]["rollup"]
+    start = datetime.fromisoformat(document["@timestamp"].replace("Z", "+00:00"))
+    key = RollUpKey(parse_window(rollup["window"]), int(start.timestamp()), rollup["key_type"], rollup["key"])
+    known = {name: _at(document, path) for name, path in DIMENSIONS.items()}
+    dimensions = {name: value for name, value in known.items() if value}
+    return key, [
+        Part(object_id, tuple(counters), first_seen, last_seen, dimensions, *details)
+        for object_id, (counters, first_seen, last_seen, *details) in rollup["parts"].items()
+    ]
+
+
+def _document(
+    key: RollUpKey, parts: Mapping[str, list[Any]], dimensions: Mapping[str, str], pane: str
+) -> dict[str, Any]:
+    totals = _totals([part[0] for part in parts.values()])
+    sums = [dict(zip(_SUMS, totals[at : at + 3])) for at in range(0, 15, 3)]
+    protocols = [dict(zip(_SUMS, totals[at : at + 3])) for at in range(17, 29, 3)]
+    nodata, skipdata = totals[15:17]
+    rollup = {
+        "window": f"{key.window_s}s",
+        "key_type": key.key_type,
+        "key": key.key,
+        **sums[0],
+        **dict(zip(_CLASSES, sums[1:])),
+        "nodata": nodata,
+        "skipdata": skipdata,
+        "complete": skipdata == 0,
+        "protocol": dict(zip(_PROTOCOLS, protocols)),
+        "tcp": dict(zip(_HANDSHAKE, totals[29:32])),
+        "objects": len(parts),
+        "first_seen": _iso(min([part[1] for part in parts.values()])),
+        "last_seen": _iso(max([part[2] for part in parts.values()])),
+        "parts": dict(sorted(parts.items())),
+    }
+    details = [part[3] for part in parts.values() if len(part) > 3]
+    if details:
+        rollup |= combined(details)
+    if pane:
+        rollup["pane"] = pane
     start, end = _iso(key.start * 1000), _iso((key.start + key.window_s) * 1000)
     document: dict[str, Any] = {
         "@timestamp": start,
@@ -258,12 +198,22 @@ def _document(key: RollUpKey, parts: Mapping[str, list[int]], dimensions: Mappin
         "flowlogs": {"rollup": rollup},
     }
     for name, value in dimensions.items():
-        _put(document, DIMENSIONS[name], value)
+        if value:
+            _put(document, DIMENSIONS[name], value)
     if key.key_type == "interface":
         _put(document, "aws.vpcflow.interface_id", key.key)
     return document
 
 
+def _totals(counters: Sequence[Sequence[int]]) -> Sequence[int]:
+    """Return the sums; a part that an earlier version stored has fewer counters: what it did not count is 0."""
+    width = len(COUNTERS)
+    if len(counters) == 1 and len(counters[0]) == width:
+        return counters[0]
+    return list(map(sum, zip(*([*known, *[0] * (width - len(known))] for known in counters))))
+
+
+@lru_cache(maxsize=10_000)
 def _iso(milliseconds_: int) -> str:
     time = datetime.fromtimestamp(milliseconds_ / 1000, timezone.utc)
     return time.isoformat(timespec="milliseconds" if milliseconds_ % 1000 else "seconds").replace("+00:00", "Z")

@@ -61,15 +61,20 @@ class RollUpStore:
         self._writer = writer
         self._retry_for = retry_for
 
-    def merge(self, parts: Mapping[RollUpKey, Iterable[Part]]) -> Merged:
-        """Merge parts into their roll-ups; on return each is durable or rejected."""
+    def merge(self, parts: Mapping[RollUpKey, Iterable[Part]], panes: Mapping[RollUpKey, str] | None = None) -> Merged:
+        """Merge parts into their roll-ups; on return each is durable or rejected.
+
+        ``panes`` says of a roll-up's parts when they came: ``early``, ``on_time`` or ``late``.
+        """
+        panes = panes or {}
         todo = {key: list(found) for key, found in parts.items()}
         stored: dict[RollUpKey, _Stored] = {}
         created = updated = unchanged = overtaken = 0
         rejected: list[tuple[RollUpKey, ItemRejected]] = []
         while todo:
             documents = {
-                key: merge(key, stored[key].source if key in stored else None, found) for key, found in todo.items()
+                key: merge(key, stored[key].source if key in stored else None, found, panes.get(key, ""))
+                for key, found in todo.items()
             }
             keys = [key for key, document in documents.items() if document is not None]
             unchanged += len(documents) - len(keys)

@@ -28,9 +28,9 @@ from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.index_object import index_object
 from beam_flowlogs.inflate import Limits, inflate
+from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.reject import DeadLetters
-from beam_flowlogs.rollup import PartsOfObject
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import ObjectRef, parse_key
@@ -133,7 +133,7 @@ def _parts(objects: Objects) -> tuple[int, float]:
     parts: dict[str, PartsOfObject] = {}
     for origin, rows in _decoded(objects):
         with clock:
-            parts.setdefault(origin.key, PartsOfObject(origin, 60)).add(rows)
+            parts.setdefault(origin.key, PartsOfObject(origin, [60])).add(rows)
             records += rows.batch.num_rows
     with clock:
         for part in parts.values():

@@ -22,7 +22,7 @@ from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
-from beam_flowlogs.rollup import parse_window
+from beam_flowlogs.rollup import parse_windows
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Settings of a command that hands the arguments it does not know to Beam."""
@@ -30,7 +30,9 @@ PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
 DeadLetter = Annotated[
     str, typer.Option("--dead-letter", help="Where rejects are kept: a folder, or s3://bucket/prefix.")
 ]
-Window = Annotated[str, typer.Option("--rollup-window", help="Length of the roll-ups' windows, such as 60s or 5m.")]
+Window = Annotated[
+    str, typer.Option("--rollup-window", help="Length of the roll-ups' windows, such as 60s; several: 60s,1h.")
+]
 Format = Annotated[
     str, typer.Option("--format", help="Fields of text objects without a header line: 'version account-id ...'.")
 ]
@@ -67,7 +69,7 @@ def job_config(
         elasticsearch=ElasticsearchConfig.from_environment(os.environ),
         dead_letters=dead_letter,
         buckets=tuple(buckets),
-        window_s=parse_window(window),
+        windows=parse_windows(window),
         names=tuple(text_format.split()),
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio),

@@ -6,6 +6,10 @@ from typing import Any
 
 from beam_flowlogs.elastic.mapping import put, typed_property
 from beam_flowlogs.rollup import COUNTERS, DIMENSIONS
+from beam_flowlogs.rollup_details import DISTINCT, TOP
+
+_READ_ONLY = {"type": "long", "index": False, "doc_values": False}
+"""Numbers of a list's entries: they are read beside their labels; on their own nobody can search for them."""
 
 
 def rollup_mapping() -> dict[str, Any]:
@@ -18,12 +22,18 @@ def rollup_mapping() -> dict[str, Any]:
         "event.end": "date",
         "aws.vpcflow.interface_id": "keyword",
         **dict.fromkeys(DIMENSIONS.values(), "keyword"),
-        **dict.fromkeys((f"flowlogs.rollup.{name}" for name in ("window", "key_type", "key")), "keyword"),
+        **dict.fromkeys((f"flowlogs.rollup.{name}" for name in ("window", "key_type", "key", "pane")), "keyword"),
         **dict.fromkeys((f"flowlogs.rollup.{name}" for name in (*COUNTERS, "objects")), "long"),
+        **dict.fromkeys((f"flowlogs.rollup.distinct.{name}" for name in DISTINCT), "long"),
         "flowlogs.rollup.complete": "boolean",
         "flowlogs.rollup.first_seen": "date",
         "flowlogs.rollup.last_seen": "date",
     }.items():
         put(properties, path, typed_property(es_type, searched=es_type != "long"))
+    for name, top in TOP.items():
+        for label in top.labels:
+            put(properties, f"flowlogs.rollup.top.{name}.{label}", typed_property("long" if label == "port" else "ip"))
+        for value in (*(f".{value}" for value in top.values), "_short_by"):
+            put(properties, f"flowlogs.rollup.top.{name}{value}", _READ_ONLY)
     put(properties, "flowlogs.rollup.parts", {"type": "object", "enabled": False})
     return {"dynamic": "strict", "date_detection": False, "properties": properties}

@@ -13,6 +13,9 @@ from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, Rol
 
 _PAGE = 2000
 
+_PROTOCOLS = {"tcp": ["6"], "udp": ["17"], "icmp": ["1", "58"]}
+_FLAGS = {"tcp.begun": (["syn"], ["ack"]), "tcp.answered": (["syn", "ack"], []), "tcp.reset": (["rst"], [])}
+
 Counts = Mapping[str, int]
 
 
@@ -60,17 +63,24 @@ def recount(
 ) -> Iterator[tuple[RollUpKey, Counts, int]]:
     """Yield the sums over raw documents by key and window, and the number of the documents."""
     sums = {name: {"sum": {"field": f"network.{name}"}} for name in ("bytes", "packets")}
+    named = [number for numbers in _PROTOCOLS.values() for number in numbers]
     classes = {
         "ok": {"bool": {"must_not": [{"terms": {"aws.vpcflow.log_status": ["NODATA", "SKIPDATA"]}}]}},
         "accepted": {"term": {"event.action": "ACCEPT"}},
         "rejected": {"term": {"event.action": "REJECT"}},
         "ingress": {"term": {"network.direction": "ingress"}},
         "egress": {"term": {"network.direction": "egress"}},
+        **{f"protocol.{name}": {"terms": {"network.iana_number": numbers}} for name, numbers in _PROTOCOLS.items()},
+        "protocol.other": {"bool": {"must_not": [{"terms": {"network.iana_number": named}}]}},
     }
     aggregations: dict[str, Any] = {
         name: {"filter": {"bool": {"filter": [condition, classes["ok"]]}}, "aggs": sums}
         for name, condition in classes.items()
     }
+    for name, (there, absent) in _FLAGS.items():
+        flags = [{"term": {"aws.vpcflow.tcp_flags_array": flag}} for flag in there]
+        without = [{"term": {"aws.vpcflow.tcp_flags_array": flag}} for flag in absent]
+        aggregations[name] = {"filter": {"bool": {"filter": [*flags, classes["ok"]], "must_not": without}}}
     for status in ("nodata", "skipdata"):
         aggregations[status] = {"filter": {"term": {"aws.vpcflow.log_status": status.upper()}}}
     sources: list[dict[str, Any]] = [
@@ -102,14 +112,15 @@ def _key(named: Mapping[str, Any], window_s: int) -> RollUpKey:
 
 
 def _counts(bucket: Mapping[str, Any]) -> dict[str, int]:
-    counts = {name: bucket[name]["doc_count"] for name in ("nodata", "skipdata")}
-    for name, prefix in (
-        ("ok", ""),
-        *((group, f"{group}.") for group in ("accepted", "rejected", "ingress", "egress")),
-    ):
-        counts[f"{prefix}flows"] = bucket[name]["doc_count"]
-        for total in ("bytes", "packets"):
-            counts[f"{prefix}{total}"] = int(bucket[name][total]["value"])
+    counts = {}
+    for counter in COUNTERS:
+        group, _, name = counter.rpartition(".")
+        if counter in bucket:
+            counts[counter] = bucket[counter]["doc_count"]
+        elif name == "flows":
+            counts[counter] = bucket[group or "ok"]["doc_count"]
+        else:
+            counts[counter] = int(bucket[group or "ok"][name]["value"])
     return counts
 
 
@@ -125,7 +136,7 @@ def rollups(
             ignore_unavailable=True,
             size=_PAGE,
             query={"bool": {"filter": [length, *([query] if query else [])]}},
-            source_excludes=["flowlogs.rollup.parts"],
+            source_excludes=["flowlogs.rollup.parts", "flowlogs.rollup.top"],
             sort=["@timestamp", "flowlogs.rollup.key"],
             search_after=after,
         )
@@ -144,5 +155,5 @@ def rollups(
 def _at(rollup: Mapping[str, Any], path: str) -> int:
     value: Any = rollup
     for name in path.split("."):
-        value = value[name]
-    return int(value)
+        value = value.get(name, {})
+    return int(value or 0)

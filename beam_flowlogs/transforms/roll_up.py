@@ -4,37 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import apache_beam as beam
 import orjson
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import FixedWindows, GlobalWindow, GlobalWindows
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.reject import DeadLetters, Reject
-from beam_flowlogs.rollup import Part, RollUpKey, decode_part, encode_part
+from beam_flowlogs.rollup import Part, RollUpKey, decode_part
 from beam_flowlogs.rollup_store import RollUpStore
+from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
 _logger = logging.getLogger(__name__)
 
 _ROLLUPS_AT_ONCE = 500
-_TOKEN_END = b"\n"
-
-
-def encode_keyed_part(key: RollUpKey, token: str, part: Part) -> tuple[str, bytes]:
-    """Return a part as it crosses the shuffle: its roll-up's key, and the message token with the part."""
-    return orjson.dumps(tuple(key)).decode(), token.encode() + _TOKEN_END + encode_part(part)
 
 
 class RollUp(beam.PTransform):
     """Bring the parts of each roll-up together in its window and merge them into its document.
 
     In: ``tuple[str, bytes]`` from ``encode_keyed_part``, stamped with the window's start. Out: progress by message
-    token, ``tuple[str, bytes]``, in the global window. Windows decide when a roll-up is written, not what is in it.
+    token, ``tuple[str, bytes]``, in the global window.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -45,9 +40,7 @@ class RollUp(beam.PTransform):
         """Wire the transform."""
         return (
             parts
-            | "Window" >> beam.WindowInto(FixedWindows(self._config.window_s))
-            | "ByRollUp" >> beam.GroupByKey()
-            | "Unwindow" >> beam.WindowInto(GlobalWindows())
+            | "Group" >> GroupParts(self._config.windows, self._config.lateness_s)
             | "Merge" >> beam.ParDo(_MergeFn(self._config)).with_output_types(tuple[str, bytes])
         )
 
@@ -58,6 +51,7 @@ class _MergeFn(beam.DoFn):
     def __init__(self, config: JobConfig) -> None:
         self._config = config
         self._parts: dict[RollUpKey, list[Part]] = {}
+        self._panes: dict[RollUpKey, str] = {}
         self._merged: Counter[str] = Counter()
         self._counters = {
             name: Metrics.counter("flowlogs", f"rollups_{name}")
@@ -74,14 +68,16 @@ class _MergeFn(beam.DoFn):
         self._dead_letters = DeadLetters(config.dead_letters)
 
     def start_bundle(self) -> None:
-        self._parts = {}
+        self._parts, self._panes = {}, {}
         self._merged = Counter()
 
-    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
-        text, values = element
-        parts = self._parts.setdefault(RollUpKey(*orjson.loads(text)), [])
+    def process(self, element: Grouped) -> Iterator[tuple[str, bytes]]:
+        text, pane, values = element
+        key = RollUpKey(*orjson.loads(text))
+        parts = self._parts.setdefault(key, [])
+        self._panes[key] = pane
         for value in values:
-            token, _, data = value.partition(_TOKEN_END)
+            token, _, data = value.partition(TOKEN_END)
             parts.append(decode_part(data))
             self._merged[token.decode()] += 1
         if len(self._parts) >= _ROLLUPS_AT_ONCE:
@@ -94,7 +90,7 @@ class _MergeFn(beam.DoFn):
     def _flush(self) -> Iterator[tuple[str, bytes]]:
         if not self._parts:
             return
-        result = self._store.merge(self._parts)
+        result = self._store.merge(self._parts, self._panes)
         for name in ("created", "updated", "unchanged", "overtaken"):
             self._counters[name].inc(getattr(result, name))
         for key, item in result.rejected:
@@ -102,7 +98,8 @@ class _MergeFn(beam.DoFn):
             _logger.warning("a roll-up was set aside: %s", detail)
             self._dead_letters.write(f"rollup/{key.id}", [Reject("rollup", item.reason, detail, data=item.data)])
             self._counters["rejected"].inc()
-        merged, self._merged, self._parts = self._merged, Counter(), {}
+        merged = self._merged
+        self.start_bundle()
         for token, count in merged.items():
             if token != NO_MESSAGE:
                 yield token, Progress(merged=count).encode()
