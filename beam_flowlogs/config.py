@@ -28,7 +28,7 @@ class JobConfig:
     dead_letters: str
     buckets: tuple[str, ...]
     windows: tuple[int, ...] = (60,)
-    rollup_details: bool = True
+    rollup_details: bool = False
     lateness_s: int = 7200
     names: tuple[str, ...] = ()
     retry_for: float | None = None

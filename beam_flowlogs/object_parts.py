@@ -73,8 +73,8 @@ class _Sums(NamedTuple):
 class PartsOfObject:
     """Collects an object's rows into its parts; memory is bounded by its interfaces and windows.
 
-    ``windows`` are lengths in seconds, each a multiple of the first. ``details`` asks for distinct counts and top
-    lists.
+    ``windows`` are lengths in seconds, each a multiple of the first. ``details`` asks for those
+    distinct counts and top lists that every row takes part in.
     """
 
     def __init__(self, origin: Origin, windows: Sequence[int], flow_log_id: str = "", *, details: bool = False) -> None:
@@ -85,7 +85,7 @@ class PartsOfObject:
         self._sums: list[_Sums] = []
         self._held = 0
         self._known = _Known()
-        self._details = DetailsOfObject() if details else None
+        self._details = DetailsOfObject(complete=details)
 
     def add(self, rows: Rows) -> None:
         """Count rows in."""
@@ -107,8 +107,7 @@ class PartsOfObject:
         group[order] = np.repeat(groups, np.diff(np.append(starts, size)))
         self._known.add(groups, starts, order, columns, rows.times)
         self._count(group, columns, size)
-        if self._details:
-            self._details.add(group, rows, columns)
+        self._details.add(group, rows, columns)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
         """Return the object's parts, each with the roll-up that it belongs to."""
@@ -123,7 +122,7 @@ class PartsOfObject:
                 group_of[group] = keys.setdefault(RollUpKey(window_s, start, key_type, key), len(keys))
             counters = self._counters(group_of)
             firsts, lasts, dimensions = self._known.finish(group_of, len(keys), self._origin)
-            details = self._details.finish(group_of, len(keys)) if self._details else [()] * len(keys)
+            details = self._details.finish(group_of, len(keys))
             object_ids = [self._origin.object_id] * len(keys)
             found += zip(keys, map(Part, object_ids, counters, firsts, lasts, dimensions, details))
         return found

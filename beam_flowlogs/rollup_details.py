@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,6 +38,10 @@ class Top(NamedTuple):
     largest: tuple[int, ...] = ()
 
 
+OF_ALL_ROWS = frozenset({"addresses", "destination_ports", "talkers"})
+"""Those that every row takes part in: they cost more than all sums together, so they have to be asked for."""
+
+
 TOP: Mapping[str, Top] = {
     "talkers": Top(("source", "destination"), ("bytes", "flows"), "pairs of addresses with the most bytes"),
     "rejected_sources": Top(
@@ -55,30 +59,31 @@ TOP: Mapping[str, Top] = {
 _COMPACT_AT = 1_000_000
 
 Details = Sequence[Any]
-"""What a part carries: for each of DISTINCT ``[estimate, coupons]``, then for each of TOP its list or None."""
+"""What a part carries: for each of DISTINCT ``[estimate, coupons]``, then for each of TOP its list; None is nothing."""
 
 
 class DetailsOfObject:
-    """Collects the details of an object's rows, batch by batch."""
+    """Collects the details of an object's rows, batch by batch; ``complete`` asks for those of OF_ALL_ROWS too."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, complete: bool) -> None:
+        self._complete = complete
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
 
     def add(self, group: Ints, rows: Rows, columns: Columns) -> None:
         """Count rows in; ``group`` is the number of each row's roll-up."""
-        hashes = {name: _address_hashes(rows, name) for name in ("srcaddr", "dstaddr")}
-        ports = {name: _numbers(columns.get(name)) for name in ("srcport", "dstport")}
+        if self._complete:
+            self._add_all(_Batch(group, rows, columns))
         rejected = _is(columns.get("action"), "REJECT", len(group))
-        self._count_distinct("addresses", [(group[there], hashed[there]) for hashed, there in _given(hashes)])
-        if ports["dstport"] is not None:
-            hashed, there = ports["dstport"]
-            hashed = scramble(hashed)
-            self._count_distinct("destination_ports", [(group[there], hashed[there])])
-            there = there & rejected
-            self._count_distinct("rejected_ports", [(group[there], hashed[there])])
-        self._count_top(group, columns, hashes, ports, rejected)
+        flags = _integers(columns.get("tcp_flags"), len(group)) & 18
+        if rejected.any():
+            self._add_rejected(_Batch(group[rejected], rows, columns, rejected))
+        begun_or_answered = (flags >= 2) & (flags != 16) & ~rejected
+        if begun_or_answered.any():
+            self._add_handshakes(
+                _Batch(group[begun_or_answered], rows, columns, begun_or_answered), flags[begun_or_answered] == 18
+            )
         self._held += len(group)
         if self._held > _COMPACT_AT:
             self._held = 0
@@ -90,110 +95,132 @@ class DetailsOfObject:
         """Return the details of each of ``groups`` groups; ``group_of`` maps what was added to them."""
         columns: list[Sequence[Any]] = []
         for found in self._coupons.values():
-            mapped = [_regrouped(grouped, group_of) for grouped in found]
-            merged = union(mapped) if mapped else np.zeros(0, np.uint64)
-            columns.append([list(pair) for pair in zip(estimates(merged, groups).tolist(), encode(merged, groups))])
+            merged = union([_regrouped(grouped, group_of) for grouped in found]) if found else np.zeros(0, np.uint64)
+            counts = estimates(merged, groups).tolist() if found else [0] * groups
+            texts = encode(merged, groups) if found else [""] * groups
+            columns.append([[count, text] if text else None for count, text in zip(counts, texts)])
         columns += [top.finish(group_of, groups) for top in self._top.values()]
-        return [list(row) for row in zip(*columns)]
+        return [list(row) if any(row) else () for row in zip(*columns)]
 
-    def _count_distinct(self, name: str, found: Iterable[tuple[Ints, U64]]) -> None:
-        grouped = [(group.astype(np.uint64) << np.uint64(COUPON_BITS)) | coupons(hashed) for group, hashed in found]
-        if grouped:
-            self._coupons[name].append(union(grouped))
+    def _add_all(self, batch: _Batch) -> None:
+        source, destination = batch.address("srcaddr"), batch.address("dstaddr")
+        if source and destination:
+            self._count_distinct("addresses", batch.group, source, destination)
+            values = (_integers(batch.columns.get("bytes"), len(batch.group)), np.ones(len(batch.group), np.int64))
+            self._add_top("talkers", batch.group, (source, destination), values)
+        port = batch.port("dstport")
+        if port:
+            self._count_distinct("destination_ports", batch.group, port)
 
-    def _count_top(
-        self,
-        group: Ints,
-        columns: Columns,
-        hashes: Mapping[str, tuple[U64, Bools] | None],
-        ports: Mapping[str, tuple[U64, Bools] | None],
-        rejected: Bools,
-    ) -> None:
-        source, destination = hashes["srcaddr"], hashes["dstaddr"]
-        if source is None or destination is None:
-            return
-        there = source[1] & destination[1]
-        one = np.ones(len(group), np.int64)
-        labels = (columns["srcaddr"], columns["dstaddr"])
-        counted = _numbers(columns.get("bytes"))
-        volume = counted[0].astype(np.int64) if counted else np.zeros(len(group), np.int64)
-        pair = source[0] ^ scramble(destination[0])
-        self._add_top("talkers", there, group, pair, labels, (volume, one))
-        if ports["dstport"] is None or ports["srcport"] is None:
-            return
-        port = ports["dstport"][0]
-        refused = there & rejected
-        if refused.any():
-            tried = _first_of_each(group, source[0] ^ scramble(port + np.uint64(1)), refused)
-            self._add_top("rejected_sources", refused, group, source[0], labels[:1], (one, tried))
-            self._add_top("rejected_ports", refused, group, port, (columns["dstport"],), (one,))
-        flags = _numbers(columns.get("tcp_flags"))
-        if flags is not None:
-            begun = there & ((flags[0] & np.uint64(18)) == 2) & ~rejected
-            answered = there & ((flags[0] & np.uint64(18)) == 18) & ~rejected
-            service = np.where(answered, source[0], destination[0])
-            at_port = np.where(answered, ports["srcport"][0], port)
-            either = pa.array(answered)
-            names = (
-                pc.if_else(either, *labels),
-                pc.if_else(either, columns["srcport"], columns["dstport"]),
-            )
-            missing = begun.astype(np.int64) - answered
-            self._add_top(
-                "unanswered", begun | answered, group, service ^ scramble(at_port + np.uint64(1)), names,
-                (missing, begun.astype(np.int64)),
-            )  # fmt: skip
+    def _add_rejected(self, batch: _Batch) -> None:
+        source, port = batch.address("srcaddr"), batch.port("dstport")
+        one = np.ones(len(batch.group), np.int64)
+        if source and port:
+            self._add_top("rejected_sources", batch.group, (source,), (one, _first_of_each(batch.group, source, port)))
+        if port:
+            self._count_distinct("rejected_ports", batch.group, port)
+            self._add_top("rejected_ports", batch.group, (port,), (one,))
 
-    def _add_top(
-        self, name: str, chosen: Bools, group: Ints, items: U64, labels: Sequence[pa.Array], values: Sequence[Ints]
-    ) -> None:
-        if not chosen.all():
-            group, items = group[chosen], items[chosen]
-            mask = pa.array(chosen)
-            labels = [label.filter(mask) for label in labels]
-            values = [value[chosen] for value in values]
-        self._top[name].add(group, items, labels, values)
+    def _add_handshakes(self, batch: _Batch, answered: Bools) -> None:
+        addresses, ports = (
+            (batch.address("srcaddr"), batch.address("dstaddr")),
+            (batch.port("srcport"), batch.port("dstport")),
+        )
+        if addresses[0] and addresses[1] and ports[0] and ports[1]:
+            # The service is where a SYN goes, and where a SYN-ACK comes from.
+            service = _either(answered, addresses[0], addresses[1])
+            port = _either(answered, ports[0], ports[1])
+            begun = (~answered).astype(np.int64)
+            self._add_top("unanswered", batch.group, (service, port), (begun - answered, begun))
+
+    def _count_distinct(self, name: str, group: Ints, *sides: _Column) -> None:
+        above = group.astype(np.uint64) << np.uint64(COUPON_BITS)
+        grouped = [(above | coupons(side.hashes))[side.there] for side in sides]
+        self._coupons[name].append(union(grouped))
+
+    def _add_top(self, name: str, group: Ints, labels: Sequence[_Column], values: Sequence[Ints]) -> None:
+        items, there = labels[0].hashes, labels[0].there
+        for label in labels[1:]:
+            items, there = items ^ scramble(label.hashes), there & label.there
+        texts = [label.texts for label in labels]
+        if not there.all():
+            group, items, values = group[there], items[there], [value[there] for value in values]
+            texts = [text.filter(pa.array(there)) for text in texts]
+        self._top[name].add(group, items, texts, values)
 
 
 def combined(parts: Sequence[Details]) -> dict[str, Any]:
     """Return what a document tells of these details: the distinct counts, and the lists of the biggest."""
-    told: dict[str, Any] = {"distinct": {}, "top": {}}
+    distinct: dict[str, int] = {}
     for place, name in enumerate(DISTINCT):
-        found = [part[place] for part in parts]
-        told["distinct"][name] = found[0][0] if len(found) == 1 else estimate_union(text for _, text in found)
+        found = [part[place] for part in parts if part[place]]
+        if found:
+            distinct[name] = found[0][0] if len(found) == 1 else estimate_union(text for _, text in found)
+    biggest: dict[str, Any] = {}
     for place, (name, top) in enumerate(TOP.items(), len(DISTINCT)):
         lists = [part[place] for part in parts if part[place]]
         if lists:
             listed = lists[0] if len(lists) == 1 else add_up(lists, len(top.labels), top.largest)
             entries = as_objects(listed, (*top.labels, *top.values))
-            if name == "unanswered":
+            if name == "unanswered":  # it is also held what was answered more often than begun: here, not elsewhere
                 entries = [entry for entry in entries if entry["missing"] > 0]
             if entries:
-                told["top"][name] = entries
-                told["top"][f"{name}_short_by"] = listed[0]
-    return told
+                biggest |= {name: entries, f"{name}_short_by": listed[0]}
+    return {name: told for name, told in (("distinct", distinct), ("top", biggest)) if told}
 
 
-def _address_hashes(rows: Rows, name: str) -> tuple[U64, Bools] | None:
-    parsed = rows.addresses.get(name)
-    if parsed is None:
-        return None
-    halves = np.ascontiguousarray(parsed.packed).view(np.uint64)
-    hashes = scramble(halves[:, 0] + parsed.is_v6)
-    if parsed.is_v6.any():
-        hashes = np.where(parsed.is_v6, scramble(hashes ^ halves[:, 1]), hashes)
-    return hashes, parsed.valid
+class _Column(NamedTuple):
+    """A column of a batch: a hash of each value, whether there is one, and the values as they are logged."""
+
+    hashes: U64
+    there: Bools
+    texts: pa.Array
 
 
-def _given(hashes: Mapping[str, tuple[U64, Bools] | None]) -> list[tuple[U64, Bools]]:
-    return [found for found in hashes.values() if found is not None]
+class _Batch(NamedTuple):
+    """Rows of a batch, those that ``mask`` names; ``group`` is of these alone."""
+
+    group: Ints
+    rows: Rows
+    columns: Columns
+    mask: Bools | None = None
+
+    def address(self, name: str) -> _Column | None:
+        parsed = self.rows.addresses.get(name)
+        if parsed is None:
+            return None
+        packed, is_v6, valid = parsed if self.mask is None else parsed.pick(self.mask)
+        halves = np.ascontiguousarray(packed).view(np.uint64)
+        hashes = scramble(halves[:, 0] + is_v6)
+        if is_v6.any():
+            hashes = np.where(is_v6, scramble(hashes ^ halves[:, 1]), hashes)
+        return _Column(hashes, valid, self._column(name))
+
+    def port(self, name: str) -> _Column | None:
+        if name not in self.columns:
+            return None
+        column = self._column(name)
+        hashes = scramble(_integers(column, len(column)).astype(np.uint64) + np.uint64(1))
+        return _Column(hashes, pc.is_valid(column).to_numpy(zero_copy_only=False), column)
+
+    def _column(self, name: str) -> pa.Array:
+        column = self.columns[name]
+        return column if self.mask is None else column.filter(pa.array(self.mask))
 
 
-def _numbers(column: pa.Array | None) -> tuple[U64, Bools] | None:
+def _either(first: Bools, one: _Column, other: _Column) -> _Column:
+    """Return the values of ``one`` where ``first`` says so, else those of ``other``."""
+    return _Column(
+        np.where(first, one.hashes, other.hashes),
+        np.where(first, one.there, other.there),
+        pc.if_else(pa.array(first), one.texts, other.texts),
+    )
+
+
+def _integers(column: pa.Array | None, size: int) -> Ints:
     if column is None:
-        return None
-    filled = pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.uint64)
-    return filled, pc.is_valid(column).to_numpy(zero_copy_only=False)
+        return np.zeros(size, np.int64)
+    return pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64)
 
 
 def _is(column: pa.Array | None, value: str, size: int) -> Bools:
@@ -202,14 +229,15 @@ def _is(column: pa.Array | None, value: str, size: int) -> Bools:
     return pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False)
 
 
-def _first_of_each(group: Ints, items: U64, chosen: Bools) -> Ints:
-    """Return 1 for the first chosen row of each group and item, 0 for every other row."""
-    places = np.flatnonzero(chosen)
-    code = scramble(items[places] ^ scramble(group[places].astype(np.uint64)))
+def _first_of_each(group: Ints, *columns: _Column) -> Ints:
+    """Return 1 for the first row of each group and combination of values, 0 for every other row."""
+    code = scramble(group.astype(np.uint64))
+    for column in columns:
+        code = scramble(code ^ column.hashes)
     order = np.argsort(code, kind="stable")
     ordered = code[order]
     first = np.zeros(len(group), np.int64)
-    first[places[order[np.append(True, ordered[1:] != ordered[:-1])]]] = 1
+    first[order[np.append(True, ordered[1:] != ordered[:-1])]] = 1
     return first
 
 

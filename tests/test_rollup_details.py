@@ -1,0 +1,126 @@
+"""Distinct counts within their stated error, and lists of the biggest that add up across objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beam_flowlogs.distinct import COUPON_BITS, coupons, encode, estimate_union, estimates, scramble, union
+from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.rollup import decode_part, encode_part, merge
+from tests.rollup_records import START, Record, batches, origin, rows_of
+from tests.test_rollup_parts import OK
+
+
+def rollup_of(*objects: Sequence[Record], details: bool = True, cuts: int = 1) -> dict[str, Any]:
+    """The roll-up of one interface and window that these objects' records make."""
+    document: dict[str, Any] | None = None
+    for number, chosen in enumerate(objects):
+        parts = PartsOfObject(origin(number), [60], details=details)
+        for rows in batches(rows_of(chosen), [place % cuts for place in range(len(chosen))]):
+            parts.add(rows)
+        ((key, part),) = parts.finish()
+        document = merge(key, document, [decode_part(encode_part(part))])
+    assert document is not None
+    return dict(document["flowlogs"]["rollup"])
+
+
+def flow(**values: Any) -> Record:
+    return OK | {name.replace("_", "-"): value for name, value in values.items()}
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 100, 500, 2_000, 20_000, 1_000_000])
+def test_a_distinct_count_is_within_four_standard_errors(count: int) -> None:
+    seen = union([coupons(scramble(np.arange(count, dtype=np.uint64)))])
+
+    assert abs(int(estimates(seen, 1)[0]) - count) <= max(2, 4 * 0.033 * count)
+
+
+def test_groups_are_counted_apart() -> None:
+    hashes = coupons(scramble(np.arange(90, dtype=np.uint64)))
+    groups = np.repeat(np.arange(3, dtype=np.uint64), [10, 0, 80])
+
+    seen = union([(groups << np.uint64(COUPON_BITS)) | hashes])
+
+    assert estimates(seen, 3).tolist() == pytest.approx([10, 0, 80], abs=3)
+    assert [estimate_union([text]) if text else 0 for text in encode(seen, 3)] == estimates(seen, 3).tolist()
+
+
+def test_what_two_objects_both_saw_counts_once() -> None:
+    here = [flow(srcaddr=f"192.0.2.{host}", bytes=host) for host in range(1, 60)]
+
+    once, twice = rollup_of(here), rollup_of(here, here)
+
+    assert twice["distinct"] == once["distinct"]
+    assert once["distinct"]["addresses"] == pytest.approx(60, abs=3)
+
+
+@pytest.mark.parametrize("cuts", [1, 3])
+def test_talkers_are_ranked_by_bytes_and_add_up_across_objects(cuts: int) -> None:
+    big, small = flow(srcaddr="192.0.2.1", bytes=1000), flow(srcaddr="2001:db8::1", bytes=10)
+
+    told = rollup_of([small, big, small], [small], cuts=cuts)
+
+    assert told["top"]["talkers"] == [
+        {"source": "192.0.2.1", "destination": "10.0.0.2", "bytes": 1000, "flows": 1},
+        {"source": "2001:db8::1", "destination": "10.0.0.2", "bytes": 30, "flows": 3},
+    ]
+    assert told["top"]["talkers_short_by"] == 0
+
+
+def test_a_list_that_left_something_out_says_how_much_it_may_be_short_by() -> None:
+    told = rollup_of([flow(srcaddr=f"192.0.2.{host}", bytes=host) for host in range(1, 13)])
+
+    assert [entry["bytes"] for entry in told["top"]["talkers"]] == list(range(12, 2, -1))
+    assert told["top"]["talkers_short_by"] == 2
+
+
+def test_rejected_sources_tell_how_many_ports_they_tried() -> None:
+    scan = [flow(action="REJECT", srcaddr="192.0.2.9", dstport=port) for port in range(20, 60)]
+
+    told = rollup_of([*scan, scan[0], OK], details=False)
+
+    assert told["top"]["rejected_sources"] == [{"address": "192.0.2.9", "flows": 41, "ports": 40}]
+    assert told["distinct"]["rejected_ports"] == pytest.approx(40, abs=2)
+    assert told["top"]["rejected_ports"][0] == {"port": 20, "flows": 2}
+
+
+def test_a_service_that_does_not_answer_is_named_and_one_that_does_is_not() -> None:
+    asked = flow(tcp_flags=2, dstaddr="198.51.100.9", dstport=5432)
+    heard = flow(tcp_flags=3)
+    answer = flow(tcp_flags=19, srcaddr=heard["dstaddr"], srcport=443, dstaddr=heard["srcaddr"], dstport=40000)
+
+    told = rollup_of([asked, asked, heard], [answer], details=False)
+
+    assert told["top"]["unanswered"] == [{"address": "198.51.100.9", "port": 5432, "missing": 2, "begun": 2}]
+
+
+def test_a_rejected_attempt_is_no_unanswered_one() -> None:
+    told = rollup_of([flow(tcp_flags=2, action="REJECT")], details=False)
+
+    assert set(told["top"]) == {"rejected_sources", "rejected_ports"} | {
+        "rejected_sources_short_by", "rejected_ports_short_by",
+    }  # fmt: skip
+
+
+def test_what_every_row_takes_part_in_has_to_be_asked_for() -> None:
+    told = rollup_of([OK], details=False)
+
+    assert "top" not in told
+    assert "distinct" not in told
+
+
+def test_longer_windows_are_the_sum_of_the_shorter_ones() -> None:
+    parts = PartsOfObject(origin(0), [60, 3600], details=True)
+    parts.add(rows_of([flow(end=START + 60 * minute, srcaddr=f"192.0.2.{minute}") for minute in range(1, 5)]))
+
+    found = dict(parts.finish())
+
+    (hour,) = [part for key, part in found.items() if key.window_s == 3600]
+    minutes = [part for key, part in found.items() if key.window_s == 60]
+    assert len(minutes) == 4
+    assert hour.counters == tuple(map(sum, zip(*(part.counters for part in minutes))))
+    assert hour.details[0][0] == pytest.approx(5, abs=1)
