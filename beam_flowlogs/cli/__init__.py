@@ -14,6 +14,7 @@ from beam_flowlogs.cli.demo import demo
 from beam_flowlogs.cli.drain import drain
 from beam_flowlogs.cli.generate import generate
 from beam_flowlogs.cli.options import PASS_ON
+from beam_flowlogs.cli.prune import prune
 from beam_flowlogs.cli.setup import setup
 from beam_flowlogs.cli.summary import summary
 from beam_flowlogs.cli.verify import verify
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.add_typer(local.app, name="local")
 app.command()(generate)
 app.command()(setup)
+app.command()(prune)
 app.command(context_settings=PASS_ON)(drain)
 app.command(context_settings=PASS_ON)(backfill)
 app.command()(summary)
