@@ -23,7 +23,7 @@ class Addresses(NamedTuple):
     is_v6: npt.NDArray[np.bool_]
     valid: npt.NDArray[np.bool_]
 
-    def pick(self, mask: npt.NDArray[np.bool_]) -> Addresses:
+    def pick(self, mask: npt.NDArray[np.bool_] | slice) -> Addresses:
         """Return the addresses of the rows that ``mask`` names."""
         return Addresses(self.packed[mask], self.is_v6[mask], self.valid[mask])
 
@@ -47,7 +47,8 @@ def parse_addresses(column: pa.StringArray) -> Addresses:
     return Addresses(packed, is_v6, valid)
 
 
-def _bounds(column: pa.StringArray) -> npt.NDArray[np.int32]:
+def offsets(column: pa.StringArray) -> npt.NDArray[np.int32]:
+    """Return where each row's text begins in the column's data, and where the last one ends; no copy."""
     return np.frombuffer(column.buffers()[1], np.int32, len(column) + 1, column.offset * 4)
 
 
@@ -55,7 +56,7 @@ def _characters(column: pa.StringArray) -> npt.NDArray[np.uint8]:
     data = column.buffers()[2]
     if data is None or not len(column):
         return np.zeros(0, np.uint8)
-    bounds = _bounds(column)
+    bounds = offsets(column)
     return np.frombuffer(data, np.uint8)[bounds[0] : bounds[-1]]
 
 
@@ -65,7 +66,7 @@ def _parse_v4(column: pa.StringArray) -> npt.NDArray[np.uint8] | None:
     if not size:
         return np.zeros((0, 4), np.uint8)
     text = _characters(column)
-    bounds = _bounds(column) - _bounds(column)[0]
+    bounds = offsets(column) - offsets(column)[0]
     dots = np.flatnonzero(text == _DOT)
     digits = text - np.uint8(_ZERO)
     if len(dots) != 3 * size or np.count_nonzero(digits < 10) + len(dots) != len(text):

@@ -16,7 +16,6 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_flowlogs.addresses import Addresses
 from beam_flowlogs.coded import Coded, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, TCP_FLAGS, Field, Kind, field_of
@@ -79,14 +78,18 @@ def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
 def row_ids(origin: Origin, numbers: npt.NDArray[np.int64]) -> tuple[bytes, pa.StringArray]:
     """Return the rows' document ids in two pieces: the object's identity, and the row number in URL-safe base64.
 
-    Twenty characters for the first 2**24 rows: Elasticsearch stores such ids in fifteen bytes.
+    Twenty characters for the first 2**24 rows: Elasticsearch stores such ids in fifteen bytes. ``numbers`` ascend.
     """
-    width = 4 if not len(numbers) or numbers.max() < 1 << 24 else 8
+    short = int(np.searchsorted(numbers, 1 << 24))  # by row, not by batch: the next attempt may cut batches elsewhere
+    texts = [_base64(part, width) for part, width in ((numbers[:short], 4), (numbers[short:], 8)) if len(part)]
+    return origin.object_id.encode(), pa.concat_arrays(texts) if texts else pa.array([], pa.string())
+
+
+def _base64(numbers: npt.NDArray[np.int64], width: int) -> pa.StringArray:
     shifts = range(6 * (width - 2), -1, -12)
     text = np.stack([_URL_PAIRS.take(numbers >> shift & 0xFFF) for shift in shifts], axis=1)
     offsets = np.arange(0, (len(numbers) + 1) * width, width, dtype=np.int32)
-    digits = pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
-    return origin.object_id.encode(), digits
+    return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def by_presence(rows: Rows) -> list[Rows]:
@@ -174,24 +177,32 @@ class _Documents:
         if "protocol" in self._columns:
             network["network.transport"] = quoted(_mapped(self._values["protocol"], _TRANSPORTS.take))
         if self._addresses:
-            known = self._rows.addresses[self._addresses[0]]
-            network["network.type"] = self._family(known)
+            network["network.type"] = self._family()
         flow = ("srcaddr", "dstaddr", "protocol", "srcport", "dstport")
         if all(name in self._columns for name in flow):
             source, destination = (self._rows.addresses[name] for name in flow[:2])
             numbers = [_numbers(self._columns[name]) for name in flow[2:]]
             ids = community_ids(source, destination, *numbers)
-            if self._columns["protocol"].null_count:
-                ids = pc.if_else(pc.is_valid(self._columns["protocol"]), ids, pa.scalar(None, pa.string()))
+            for name in flow[2:]:
+                if self._columns[name].null_count:
+                    ids = pc.if_else(pc.is_valid(self._columns[name]), ids, pa.scalar(None, pa.string()))
             network["network.community_id"] = quoted(ids)
         return network
 
-    def _family(self, known: Addresses) -> Value:
-        if not known.valid.all():
-            return quoted(Coded(np.where(known.valid, known.is_v6, 2), _FAMILIES))
-        if known.is_v6.all() == known.is_v6.any():
-            return constant("ipv6" if known.is_v6[0] else "ipv4")
-        return quoted(Coded(known.is_v6.astype(np.int32), _FAMILIES[:2]))
+    def _family(self) -> Value:
+        """Return the family of each row's first address."""
+        known = [self._rows.addresses[name] for name in self._addresses]
+        valid, is_v6 = known[0].valid, known[0].is_v6
+        for other in known[1:]:
+            if valid.all():
+                break
+            is_v6 = np.where(valid, is_v6, other.is_v6)
+            valid = valid | other.valid
+        if not valid.all():
+            return quoted(Coded(np.where(valid, is_v6, 2), _FAMILIES))
+        if is_v6.all() == is_v6.any():
+            return constant("ipv6" if is_v6[0] else "ipv4")
+        return quoted(Coded(is_v6.astype(np.int32), _FAMILIES[:2]))
 
     def _cloud(self) -> dict[str, Value]:
         cloud = {"cloud.provider": constant("aws")}

@@ -72,6 +72,9 @@ class Derived:
     rule: str
 
 
+_MOST = 1 << 48
+"""Far more than any interface carries within a capture window, and few enough that sums stay within 64 bits."""
+
 _K, _A, _I, _L = Kind.KEYWORD, Kind.ADDRESS, Kind.INT32, Kind.INT64
 
 
@@ -88,8 +91,10 @@ _VPC = (
     Field("srcport", 2, _I, "source port, 0 for ICMP", _ecs(source__port="long"), maximum=65535),
     Field("dstport", 2, _I, "destination port, 0 for ICMP", _ecs(destination__port="long"), maximum=65535),
     Field("protocol", 2, _I, "IANA protocol number", _ecs(network__iana_number="keyword"), maximum=255),
-    Field("packets", 2, _L, "packets in the capture window", _ecs(source__packets="long", network__packets="long")),
-    Field("bytes", 2, _L, "bytes in the capture window", _ecs(source__bytes="long", network__bytes="long")),
+    Field("packets", 2, _L, "packets in the capture window", _ecs(source__packets="long", network__packets="long"),
+          maximum=_MOST),
+    Field("bytes", 2, _L, "bytes in the capture window", _ecs(source__bytes="long", network__bytes="long"),
+          maximum=_MOST),
     Field("start", 2, _L, "first packet, Unix seconds (milliseconds have been met)", _ecs(event__start="date")),
     Field("end", 2, _L, "last packet, Unix seconds (milliseconds have been met)", _ecs(event__end="date")),
     Field("action", 2, _K, "ACCEPT or REJECT", _ecs(event__action="keyword")),
@@ -153,10 +158,10 @@ _TRANSIT_GATEWAY = (
     Field("tgw-src-az-id", 6, _K, "availability zone of the source attachment"),
     Field("tgw-dst-az-id", 6, _K, "availability zone of the destination attachment"),
     Field("tgw-pair-attachment-id", 6, _K, "the attachment on the other side"),
-    Field("packets-lost-no-route", 6, _L, "packets lost for want of a route"),
-    Field("packets-lost-blackhole", 6, _L, "packets lost in a black hole route"),
-    Field("packets-lost-mtu-exceeded", 6, _L, "packets lost because they were larger than the MTU"),
-    Field("packets-lost-ttl-expired", 6, _L, "packets lost because their time to live ran out"),
+    Field("packets-lost-no-route", 6, _L, "packets lost for want of a route", maximum=_MOST),
+    Field("packets-lost-blackhole", 6, _L, "packets lost in a black hole route", maximum=_MOST),
+    Field("packets-lost-mtu-exceeded", 6, _L, "packets lost because they were larger than the MTU", maximum=_MOST),
+    Field("packets-lost-ttl-expired", 6, _L, "packets lost because their time to live ran out", maximum=_MOST),
 )
 
 FIELDS: tuple[Field, ...] = _VPC + _TRANSIT_GATEWAY
@@ -196,7 +201,8 @@ TRANSIT_GATEWAY_FORMAT: tuple[str, ...] = tuple(
 TCP_FLAGS: Mapping[str, int] = MappingProxyType({"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32})
 """Names of the bits of ``tcp-flags``."""
 
-_NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+NAME = re.compile(r"[a-z][a-z0-9]*(?:[-_][a-z0-9]+)*")
+"""What a field's name looks like."""
 
 
 def vpc_format(version: int) -> tuple[str, ...]:
@@ -215,6 +221,6 @@ def field_of(name: str) -> Field:
     known = BY_COLUMN.get(column)
     if known is not None:
         return known
-    if not _NAME.fullmatch(name) or len(name) > 64 or column == "tcp_flags_array":
+    if not NAME.fullmatch(name) or len(name) > 64 or column == "tcp_flags_array":
         raise ValueError(f"{name[:80]!r} is no flow log field name: names are lower-case words joined by '-'")
     return Field(column.replace("_", "-"), 0, Kind.KEYWORD, "not known to this version")

@@ -6,6 +6,7 @@ Every piece handed on is at most ``Limits.piece_bytes`` long, so memory does not
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -19,13 +20,16 @@ PARQUET_MAGIC = b"PAR1"
 
 _RATIO_FLOOR = 64 << 20
 """Plain bytes below which no ratio is held against an object: a small file of like lines packs very well."""
+_FIRST_STEP = 16 << 10
+"""Bytes that a new gzip member is fed first. What follows a member is handed back: of many small ones, this much."""
+_NOT_PADDING = re.compile(rb"[^\0]")
 
 
 @dataclass(frozen=True)
 class Limits:
     """What one object may cost. Past a limit it is rejected with that limit's own reason; units are bytes."""
 
-    piece_bytes: int = 1 << 20
+    piece_bytes: int = 2 << 20
     line_bytes: int = 64 << 10
     columns: int = 256
     plain_bytes: int = 8 << 30
@@ -42,6 +46,20 @@ class DecodeError(ValueError):
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}"
+
+
+def check_size(plain: int, packed: int, limits: Limits) -> None:
+    """Raise DecodeError (``too-large``, ``ratio-too-high``) if an object unpacks to more than it may, in bytes."""
+    if plain > limits.plain_bytes:
+        raise DecodeError(
+            "too-large", f"more than {limits.plain_bytes} bytes unpacked: raise --max-plain-bytes if it is genuine"
+        )
+    if plain > max(_RATIO_FLOOR, packed * limits.ratio):
+        raise DecodeError(
+            "ratio-too-high",
+            f"unpacks to more than {limits.ratio} times its size, as a decompression bomb does: "
+            "raise --max-ratio if it is genuine",
+        )
 
 
 def peek(chunks: Iterator[bytes], size: int = 4) -> tuple[bytes, Iterator[bytes]]:
@@ -69,8 +87,14 @@ def inflate(chunks: Iterator[bytes], limits: Limits) -> Iterator[bytes]:
     elif magic.startswith(ZSTD_MAGIC):
         pieces = _unzstd(counter.packed(chunks), limits.piece_bytes)
     else:
-        pieces = counter.packed(chunks)
+        pieces = _cut(counter.packed(chunks), limits.piece_bytes)
     return counter.plain(pieces)
+
+
+def _cut(chunks: Iterator[bytes], piece_bytes: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        for at in range(0, len(chunk), piece_bytes):
+            yield chunk[at : at + piece_bytes]
 
 
 class _Counter:
@@ -89,43 +113,40 @@ class _Counter:
     def plain(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             self._plain += len(piece)
-            if self._plain > self._limits.plain_bytes:
-                raise DecodeError(
-                    "too-large",
-                    f"more than {self._limits.plain_bytes} bytes unpacked: raise --max-plain-bytes if it is genuine",
-                )
-            if self._plain > _RATIO_FLOOR and self._plain > self._packed * self._limits.ratio:
-                raise DecodeError(
-                    "ratio-too-high",
-                    f"unpacks to more than {self._limits.ratio} times its size, as a decompression bomb does: "
-                    "raise --max-ratio if it is genuine",
-                )
+            check_size(self._plain, self._packed, self._limits)
             yield piece
 
 
 def _gunzip(chunks: Iterator[bytes], piece_bytes: int) -> Iterator[bytes]:
-    member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+    member: igzip_lib.IgzipDecompressor | None = None
     for chunk in chunks:
-        data = chunk
+        at = 0
         while True:
-            if member.eof:
-                data = member.unused_data + data
-                if not data.strip(b"\0"):
-                    break  # zero padding after the last member, as tape and block devices leave it
-                member = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
+            if member is None:
+                # Zeros may stand between members and after the last, as tape and block devices leave them.
+                start = _NOT_PADDING.search(chunk, at)
+                if start is None:
+                    break
+                at = start.start()
+                if chunk[at] != GZIP_MAGIC[0]:
+                    raise DecodeError("gzip-corrupt", "other data follows its gzip data: upload it again")
+                member, step = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP), _FIRST_STEP
+            fed = chunk[at : at + step] if member.needs_input else b""
             try:
-                piece = member.decompress(data, piece_bytes)
+                piece = member.decompress(fed, piece_bytes)
             except igzip_lib.IsalError as error:  # type: ignore[misc]
                 raise DecodeError("gzip-corrupt", f"its gzip data is damaged ({error}): upload it again") from error
+            at += len(fed)
             if piece:
                 yield piece
-            data = b""
             if member.eof:
-                if not member.unused_data:
-                    break
+                at -= len(member.unused_data)
+                member = None
             elif member.needs_input:
-                break
-    if not member.eof:
+                if at == len(chunk):
+                    break
+                step *= 4
+    if member is not None:
         raise DecodeError("gzip-truncated", "its gzip data ends early: upload it again, whole")
 
 

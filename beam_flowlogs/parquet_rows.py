@@ -1,107 +1,136 @@
-"""A Parquet flow log in, typed Arrow record batches out, some thousand rows of a row group at a time."""
+"""A Parquet flow log in, typed Arrow record batches out, some thousand rows of a row group at a time.
+
+What the file would cost is found out before anything of it is unpacked (docs/decisions/0012).
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyarrow import parquet
 
 from beam_flowlogs.fields import Field, field_of
-from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rows import BadRow, Rows, check_rows
+from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits, check_size
+from beam_flowlogs.parquet_columns import Column, is_text, parts_of
+from beam_flowlogs.parquet_pages import plain_size
+from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows
 
 _IN_MEMORY = 32 << 20
 """Stored bytes kept in memory; Parquet's index stands at its end, so a larger object goes to a temporary file."""
+_FOOTER_BYTES = 8 << 20
+"""Most that the index may take: it becomes objects many times its size."""
 _BATCH_ROWS = 8192
+_UNREADABLE = "DELTA_BYTE_ARRAY"
+"""An encoding that Arrow cannot read as words. Flow logs are not written so."""
 
 
 def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -> Iterator[Rows]:
     """Yield the rows of a Parquet flow log; columns are known by name, whatever integer type they were written in.
 
-    Raises DecodeError (``parquet-broken``, ``too-many-columns``, ``header-broken``, ``too-large``).
+    Raises DecodeError (``parquet-broken``, ``parquet-unsupported``, ``not-a-flow-log``, ``header-broken``,
+    ``too-many-columns``, ``too-large``, ``ratio-too-high``, ``page-too-large``, ``line-too-long``).
     """
     with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY) as stored:
         size = 0
         for chunk in chunks:
             size += len(chunk)
-            if size > limits.plain_bytes:
-                raise DecodeError("too-large", f"more than {limits.plain_bytes} bytes: raise --max-plain-bytes")
+            check_size(size, size, limits)
             stored.write(chunk)
-        stored.seek(0)
         number = 0
         try:
-            file = parquet.ParquetFile(pa.PythonFile(stored, mode="r"), pre_buffer=False, buffer_size=1 << 20)
-            fields = _fields(file, limits)
+            metadata = _metadata(stored, size)
+            fields, words = _fields(metadata, limits)
+            _check_cost(stored, metadata, size, limits)
+            file = parquet.ParquetFile(
+                pa.PythonFile(stored, mode="r"),
+                metadata=metadata,
+                read_dictionary=words,
+                pre_buffer=False,
+                buffer_size=1 << 20,
+            )
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
-                rows = _typed(batch, fields, number, slot_ms)
-                number += batch.num_rows
-                yield rows
-        except (pa.ArrowException, OSError, ValueError) as error:
-            if isinstance(error, DecodeError):
-                raise
-            raise DecodeError("parquet-broken", f"its Parquet data is damaged after row {number} ({error})") from error
+                for columns in parts_of(batch, limits.line_bytes):
+                    rows = _typed(columns, fields, number, slot_ms)
+                    number += len(columns[0])
+                    yield rows
+        except DecodeError as error:
+            raise DecodeError(error.reason, f"after {number} rows: {error.detail}") from error
+        # What Arrow raises for damaged files; memory that it cannot get is asked for by a damaged size.
+        except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+            raise DecodeError("parquet-broken", f"its Parquet data is damaged after {number} rows ({error})") from error
 
 
-def _fields(file: parquet.ParquetFile, limits: Limits) -> tuple[Field, ...]:
-    schema = file.schema_arrow
-    if len(schema) > limits.columns:
-        raise DecodeError("too-many-columns", f"it has {len(schema)} columns, more than {limits.columns}")
-    plain = sum(file.metadata.row_group(group).total_byte_size for group in range(file.metadata.num_row_groups))
-    if plain > limits.plain_bytes:
-        raise DecodeError("too-large", f"{plain} bytes unpacked, more than {limits.plain_bytes}")
-    try:
-        fields = tuple(field_of(name) for name in schema.names)
-    except ValueError as error:
-        raise DecodeError("header-broken", str(error)) from error
-    for name, kind in zip(schema.names, schema.types):
-        if not (pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+def _metadata(stored: IO[bytes], size: int) -> Any:
+    """Return the footer, after a look at its length."""
+    stored.seek(max(size - 8, 0))
+    tail = stored.read(8)
+    if size < 12 or tail[4:] != PARQUET_MAGIC:
+        raise DecodeError("parquet-broken", "it does not end as Parquet does: upload it again, whole")
+    footer = int.from_bytes(tail[:4], "little")
+    if footer > _FOOTER_BYTES:
+        raise DecodeError("too-large", f"its footer has {footer} bytes: write fewer row groups")
+    stored.seek(0)
+    return parquet.read_metadata(pa.PythonFile(stored, mode="r"))
+
+
+def _fields(metadata: Any, limits: Limits) -> tuple[tuple[Field, ...], list[str]]:
+    """Return the field of each column, and the names of the columns of text."""
+    if metadata.num_columns > limits.columns:
+        raise DecodeError("too-many-columns", f"it has {metadata.num_columns} columns, more than {limits.columns}")
+    fields: list[Field] = []
+    words: list[str] = []
+    for name, kind in zip(metadata.schema.to_arrow_schema().names, metadata.schema.to_arrow_schema().types):
+        if is_text(kind):
+            words.append(name)
+        elif not (pa.types.is_integer(kind) or pa.types.is_null(kind)):
             raise DecodeError("header-broken", f"its column {name} is of type {kind}, neither number nor text")
-    if not any(field.version for field in fields) or len({field.column for field in fields}) < len(fields):
+        try:
+            fields.append(field_of(name))
+        except ValueError as error:
+            raise DecodeError("header-broken", str(error)) from error
+    columns = [field.column for field in fields]
+    if not any(field.version for field in fields):
+        raise DecodeError("not-a-flow-log", f"its columns ({', '.join(columns)[:200]}) are not those of a flow log")
+    if len(set(columns)) < len(columns):
+        raise DecodeError("header-broken", f"some of its columns ({', '.join(columns)[:200]}) have the same name")
+    return tuple(fields), words
+
+
+def _check_cost(stored: IO[bytes], metadata: Any, size: int, limits: Limits) -> None:
+    """Raise DecodeError if the rows that a file claims, or its pages, would cost too much."""
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    if groups and any(_UNREADABLE in groups[0].column(at).encodings for at in range(metadata.num_columns)):
         raise DecodeError(
-            "not-a-flow-log", f"its columns ({', '.join(schema.names)[:200]}) are not those of a flow log"
+            "parquet-unsupported", f"a column is encoded as {_UNREADABLE}: write it as plain or dictionary"
         )
-    return fields
+    if any(group.num_rows < 0 for group in groups):
+        raise DecodeError("parquet-broken", "a row group claims a negative number of rows: upload it again")
+    claimed = sum(group.num_rows for group in groups)
+    # Run lengths make a billion rows of one byte. As text, a row would have at least a `-` and a space for each value.
+    check_size(2 * claimed * metadata.num_columns, size, limits)
+    check_size(plain_size(stored, metadata, limits.plain_bytes), size, limits)
 
 
-def _typed(batch: pa.RecordBatch, fields: tuple[Field, ...], number: int, slot_ms: int | None) -> Rows:
-    numbers = np.arange(number, number + batch.num_rows)
-    faults: dict[int, tuple[str, str]] = {}
-    columns = [_column(column, field, faults) for column, field in zip(batch.columns, fields)]
-    typed = pa.RecordBatch.from_arrays(columns, names=[field.column for field in fields])
+def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, slot_ms: int | None) -> Rows:
+    numbers = np.arange(number, number + len(columns[0]))
+    faults: dict[int, Fault] = {}
+    arrays = [column.typed(field, faults) for column, field in zip(columns, fields)]
+    batch = pa.RecordBatch.from_arrays(arrays, names=[field.column for field in fields])
     header = " ".join(field.name for field in fields).encode() + b"\n"
 
     def raw(at: int) -> bytes:
-        values = (column[at].as_py() for column in batch.columns)
-        return header + " ".join("-" if value is None else str(value) for value in values).encode()
+        # A newline within a value would make two rows of it when it is read again.
+        return header + b" ".join(column.text(at) or b"-" for column in columns).replace(b"\n", b" ")
 
     if not faults:
-        return check_rows(typed, numbers, slot_ms, raw)
+        return check_rows(batch, numbers, slot_ms, raw)
     bad = [BadRow(int(numbers[at]), *fault, raw(at)) for at, fault in sorted(faults.items())]
     good = np.ones(len(numbers), bool)
     good[list(faults)] = False
     places = np.flatnonzero(good)
-    rows = check_rows(typed.filter(pa.array(good)), numbers[good], slot_ms, lambda at: raw(int(places[at])))
+    rows = check_rows(batch.filter(pa.array(good)), numbers[good], slot_ms, lambda at: raw(int(places[at])))
     return rows._replace(bad=[*bad, *rows.bad])
-
-
-def _column(column: pa.Array, field: Field, faults: dict[int, tuple[str, str]]) -> pa.Array:
-    """Return a column in its field's type, with null for ``-``, noting the rows whose value does not fit."""
-    if not pa.types.is_integer(column.type):
-        column = column.cast(pa.string())
-        if pc.any(pc.equal(column, "-")).as_py():
-            column = pc.if_else(pc.equal(column, "-"), pa.scalar(None, pa.string()), column)
-    try:
-        return column.cast(field.kind.arrow)
-    except pa.ArrowInvalid:
-        values = column.to_pylist()
-        for at, value in enumerate(values):
-            try:
-                pa.scalar(None if value is None else int(value), field.kind.arrow)
-            except (ValueError, OverflowError, pa.ArrowInvalid):
-                faults[at] = ("not-a-number", f"{field.name} is {str(value)[:40]!r}")
-                values[at] = None
-        return pa.array([None if value is None else int(value) for value in values], field.kind.arrow)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_flowlogs.addresses import Addresses, parse_addresses
-from beam_flowlogs.fields import Kind, field_of
+from beam_flowlogs.fields import Field, Kind, field_of
+
+Fault: TypeAlias = tuple[str, str]
+"""Why a row is bad: a stable reason code, and what was wrong."""
 
 _SECONDS_END = 10**11
 """A logged time from here on is in milliseconds: in seconds it would be the year 5138."""
@@ -19,6 +23,12 @@ _EARLIEST_MS = 1_420_070_400_000
 """2015-01-01: flow logs are younger. An older time is an error, and would open an index of its own."""
 _LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
+
+_NO_TIME: Fault = (
+    "time-missing",
+    "neither end nor start is logged, and the object's key names no delivery slot",
+)
+_NUMBER = re.compile(r"-?[0-9]+")
 
 
 class BadRow(NamedTuple):
@@ -49,6 +59,29 @@ class Rows(NamedTuple):
         addresses = {name: known.pick(mask) for name, known in self.addresses.items()}
         return Rows(self.batch.filter(pa.array(mask)), self.numbers[mask], self.times[mask], addresses)
 
+    def split(self, most: int) -> Iterator[Rows]:
+        """Yield the rows, at most so many at a time; the bad ones come with the first."""
+        for at in range(0, max(self.batch.num_rows, 1), most):
+            part = slice(at, at + most)
+            addresses = {name: known.pick(part) for name, known in self.addresses.items()}
+            batch = self.batch.slice(at, most)
+            yield Rows(batch, self.numbers[part], self.times[part], addresses, () if at else self.bad)
+
+
+def number_fault(field: Field, text: str) -> Fault | None:
+    """Return what is wrong with the text of a number; None if it is decimal and fits its column."""
+    if not _NUMBER.fullmatch(text):
+        return "not-a-number", f"{field.name} is {text[:40]!r}"
+    digits = text.lstrip("-").lstrip("0")
+    # The length first: Python takes its time over the number that a million digits are.
+    if len(digits) > 19 or int(digits or 0) >= 1 << (field.kind.arrow.bit_width - 1):
+        return _out_of_range(field, text)
+    return None
+
+
+def _out_of_range(field: Field, text: object) -> Fault:
+    return "out-of-range", f"{field.name} is {str(text)[:40]}"
+
 
 def check_rows(
     batch: pa.RecordBatch, numbers: npt.NDArray[np.int64], slot_ms: int | None, raw: Callable[[int], bytes]
@@ -57,7 +90,7 @@ def check_rows(
 
     ``slot_ms`` is the time of rows that log none, and ``raw`` gives the bytes to keep of the row at a position.
     """
-    faults: dict[int, tuple[str, str]] = {}
+    faults: dict[int, Fault] = {}
     addresses: dict[str, Addresses] = {}
     for name, column in zip(batch.schema.names, batch.columns):
         field = field_of(name)
@@ -65,23 +98,21 @@ def check_rows(
             addresses[name] = parsed = parse_addresses(column)
             if np.count_nonzero(parsed.valid) + column.null_count < len(column):
                 for at in np.flatnonzero(~parsed.valid & pc.is_valid(column).to_numpy(zero_copy_only=False)).tolist():
-                    faults[at] = ("not-an-address", f"{field.name} is {column[at].as_py()[:60]!r}")
+                    faults.setdefault(at, ("not-an-address", f"{field.name} is {column[at].as_py()[:60]!r}"))
         elif field.kind.is_number and column.null_count < len(column):
             extent = pc.min_max(column)
             maximum = extent["max"].as_py() if field.maximum is None else field.maximum
             if extent["min"].as_py() < 0 or extent["max"].as_py() > maximum:
                 for at, value in enumerate(column.to_pylist()):
                     if value is not None and not 0 <= value <= maximum:
-                        faults[at] = ("out-of-range", f"{field.name} is {value}")
+                        faults.setdefault(at, _out_of_range(field, value))
     times = event_times(batch, slot_ms)
-    for at in np.flatnonzero((times < _EARLIEST_MS) | (times >= _LATEST_MS)).tolist():
-        logged = int(times[at])
-        faults.setdefault(
-            at,
-            ("time-out-of-range", f"its time is {logged} ms since 1970, which is not between 2015 and 2100")
-            if logged >= 0
-            else ("time-missing", "neither end nor start is logged, and the object's key names no delivery slot"),
-        )
+    for at in _outside(times):
+        faults.setdefault(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)
+    if "start" in batch.schema.names:
+        starts = pc.fill_null(milliseconds(batch.column("start")), _EARLIEST_MS).to_numpy(zero_copy_only=False)
+        for at in _outside(starts):
+            faults.setdefault(at, _time_fault("start", starts[at]))
     rows = Rows(batch, numbers, times, addresses)
     if not faults:
         return rows
@@ -89,6 +120,14 @@ def check_rows(
     good[list(faults)] = False
     bad = [BadRow(int(numbers[at]), *fault, raw(at)) for at, fault in sorted(faults.items())]
     return rows.pick(good)._replace(bad=bad)
+
+
+def _outside(times: npt.NDArray[np.int64]) -> list[int]:
+    return np.flatnonzero((times < _EARLIEST_MS) | (times >= _LATEST_MS)).tolist()
+
+
+def _time_fault(name: str, time: np.int64) -> Fault:
+    return "time-out-of-range", f"{name} is {time} ms since 1970, which is not between 2015 and 2100"
 
 
 def event_times(batch: pa.RecordBatch, slot_ms: int | None) -> npt.NDArray[np.int64]:

@@ -1,26 +1,40 @@
 """Plain bytes of a text flow log in, typed Arrow record batches out, a block of whole lines at a time.
 
 The header line names the columns; nothing is guessed from their number. A block parses in one call of Arrow's CSV
-reader. Only a block that it refuses is looked at line by line, to set its bad rows aside and parse the others.
+reader. One that Arrow refuses, or would read otherwise than line by line, is looked at by line: its bad rows are set
+aside and the others parsed. So a row's fate never depends on its neighbours (docs/decisions/0010).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv
 
-from beam_flowlogs.fields import BY_COLUMN, Field, field_of
+from beam_flowlogs.addresses import offsets
+from beam_flowlogs.fields import BY_COLUMN, NAME, Field, field_of
 from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rows import BadRow, Rows, check_rows
+from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows, number_fault
 
-_EXPORT_TIME = re.compile(rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z ")
+_EXPORT_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 """What CloudWatch Logs puts before every line that it exports to S3."""
+_EXPORT_COLUMN = "exported at"
+_EXPORTED = re.compile(_EXPORT_TIME.encode() + rb" ")
 
-_NUMBER = re.compile(rb"[0-9]{1,19}")
+_BOM = b"\xef\xbb\xbf"
+_BLANK = b" \t\r\n"
+_NEWLINE = ord("\n")
+_BLOCK_BYTES = 512 << 10
+"""Pieces smaller than this are parsed together, as every call of Arrow has its price."""
+_BATCH_ROWS = 16384
+"""Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
 
 
 def read_text(
@@ -28,37 +42,40 @@ def read_text(
 ) -> Iterator[Rows]:
     """Yield the rows of a text flow log; ``names`` are its fields where it has no header line.
 
-    ``slot_ms`` is the time of records that log none.
+    ``slot_ms`` is the time of rows that log none. Blank lines and repetitions of the header, as in a file put together
+    from several, are numbered but no rows.
 
-    Raises DecodeError (``not-a-flow-log``, ``header-missing``, ``header-broken``, ``too-many-columns``,
-    ``line-too-long``); what stands before a fault that comes later has been yielded by then.
+    Raises DecodeError (``not-a-flow-log``, ``header-missing``, ``header-broken``, ``header-changed``,
+    ``too-many-columns``, ``line-too-long``); what stands before a fault that comes later has been yielded by then.
     """
     blocks = _blocks(pieces, limits.line_bytes)
-    first = next(blocks, b"")
-    head = first.partition(b"\n")[0].removeprefix(b"\xef\xbb\xbf").rstrip(b"\r")
-    if is_header(head):
-        fields = parse_header(head, limits)
-        first = first.partition(b"\n")[2]
-    elif names:
-        fields = parse_header(" ".join(names).encode(), limits)
-    elif not first.strip():
+    data, blank_lines = _skip_blank(blocks)
+    if not data:
         return
+    head = data[: data.find(b"\n")] if b"\n" in data else data
+    header = head.removesuffix(b"\r")
+    if is_header(header):
+        fields = parse_header(header, limits)
+        data = data[len(head) + 1 :]
+        parser = _BlockParser(fields, header, slot_ms)
+    elif names:
+        header = " ".join(names).encode()
+        exported = bool(_EXPORTED.match(head))
+        parser = _BlockParser(parse_header(header, limits), header, slot_ms, number=blank_lines, exported=exported)
     else:
         raise _no_header(head)
-    parser = _BlockParser(fields, slot_ms, exported=bool(_EXPORT_TIME.match(head)))
-    number = 0
     try:
-        for block in _chain(first, blocks):
-            rows, lines = parser.parse(block, number)
-            number += lines
-            yield rows
+        for block in chain([_block(data)] if data else [], blocks):
+            yield from parser.parse(block)
     except DecodeError as error:
-        raise DecodeError(error.reason, f"after row {number}: {error.detail}") from error
+        raise DecodeError(error.reason, f"after {parser.number} rows: {error.detail}") from error
 
 
 def is_header(line: bytes) -> bool:
-    """Tell whether a line names columns: it holds a known field's name, which no record ever does."""
-    return any(word.replace("-", "_") in BY_COLUMN for word in line.decode("ascii", "replace").split(" "))
+    """Tell whether a line names columns: every word looks like a field's name, and every second one at least is."""
+    words = line.decode("ascii", "replace").split()
+    known = sum(word.replace("-", "_") in BY_COLUMN for word in words)
+    return 0 < len(words) <= 2 * known and all(NAME.fullmatch(word) for word in words)
 
 
 def parse_header(line: bytes, limits: Limits) -> tuple[Field, ...]:
@@ -79,7 +96,7 @@ def parse_header(line: bytes, limits: Limits) -> tuple[Field, ...]:
 
 def _no_header(head: bytes) -> DecodeError:
     start = head[:60].decode("ascii", "backslashreplace")
-    if all(byte >= 32 or byte in b"\t\r" for byte in head[:1000]) and len(head.split()) > 1:
+    if all(byte >= 32 or byte in _BLANK for byte in head[:1000]) and len(head.split()) > 1:
         return DecodeError(
             "header-missing",
             f"its first line ({start!r}) names no fields: give them with --format 'version account-id ...'",
@@ -87,113 +104,198 @@ def _no_header(head: bytes) -> DecodeError:
     return DecodeError("not-a-flow-log", f"it is neither gzip, zstd, Parquet nor text (it begins with {start!r})")
 
 
-def _chain(first: bytes, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    if first:
-        yield first
-    yield from blocks
+class _Block(NamedTuple):
+    """Whole lines, and where they end: at newlines, or at the end of the data."""
+
+    data: bytes
+    ends: npt.NDArray[np.int64]
+
+    def line(self, at: int) -> bytes:
+        """Return one line, without its end."""
+        start = self.ends[at - 1] + 1 if at else 0
+        return self.data[start : self.ends[at]].removesuffix(b"\r")
 
 
-def _blocks(pieces: Iterator[bytes], line_bytes: int) -> Iterator[bytes]:
-    """Cut pieces into blocks of whole lines. What precedes a fault of the source is yielded before it is raised."""
+def _newlines(data: bytes) -> npt.NDArray[np.int64]:
+    return np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
+
+
+def _block(data: bytes) -> _Block:
+    ends = _newlines(data)
+    return _Block(data, ends if data.endswith(b"\n") else np.append(ends, len(data)))
+
+
+def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
+    """Return the first block from its first line that is not blank on (empty if there is none), and the lines before.
+
+    A byte order mark is no part of the first line.
+    """
+    blank_lines = 0
+    for block in blocks:
+        data = block.data.removeprefix(_BOM)
+        content = data.lstrip(_BLANK)
+        if content:
+            start = data.rfind(b"\n", 0, len(data) - len(content)) + 1
+            return data[start:], blank_lines + data.count(b"\n", 0, start)
+        blank_lines += len(block.ends)
+    return b"", blank_lines
+
+
+def _blocks(pieces: Iterator[bytes], line_bytes: int) -> Iterator[_Block]:
+    """Cut pieces into blocks of whole lines. What precedes a fault is yielded before it is raised."""
     rest = b""
+    for piece in _gathered(pieces):
+        data = rest + piece
+        ends = _newlines(data)
+        rest = data[ends[-1] + 1 :] if len(ends) else data
+        too_long = np.flatnonzero(np.diff(ends, prepend=-1) > line_bytes + 1)
+        if len(too_long):
+            ends = ends[: too_long[0]]
+        if len(ends):
+            yield _Block(data[: ends[-1] + 1], ends)
+        if len(too_long) or len(rest) > line_bytes:
+            raise DecodeError("line-too-long", f"a line is longer than {line_bytes} bytes: is it a flow log?")
+    if rest:
+        yield _block(rest)
+
+
+def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
     fault: DecodeError | None = None
     try:
         for piece in pieces:
-            end = piece.rfind(b"\n") + 1
-            if end:
-                yield rest + piece[:end]
-                rest = piece[end:]
-            else:
-                rest += piece
-            if len(rest) > line_bytes:
-                fault = DecodeError("line-too-long", f"a line is longer than {line_bytes} bytes: is it a flow log?")
-                rest = b""
-                break
+            held.append(piece)
+            size += len(piece)
+            if size >= _BLOCK_BYTES:
+                yield b"".join(held)
+                held, size = [], 0
     except DecodeError as error:
-        fault, rest = error, b""  # half a line is not a row
-    if rest:
-        yield rest
+        fault = error
+    if held:
+        yield b"".join(held)
     if fault is not None:
         raise fault
 
 
+def _is_ambiguous(data: bytes) -> bool:
+    """Tell whether Arrow might read a block otherwise than we do.
+
+    It takes hexadecimal numbers, trims tabs off numbers, and ends a line at a carriage return.
+    """
+    return (
+        b"\t" in data
+        or (b"x" in data and b"0x" in data)  # the short search is a hundred times faster
+        or (b"X" in data and b"0X" in data)
+        or (b"\r" in data and data.count(b"\r") != data.count(b"\r\n"))
+    )
+
+
 class _BlockParser:
-    def __init__(self, fields: Sequence[Field], slot_ms: int | None, *, exported: bool) -> None:
+    """Parses block after block; ``number`` is that of the next row."""
+
+    def __init__(
+        self, fields: Sequence[Field], header: bytes, slot_ms: int | None, *, number: int = 0, exported: bool = False
+    ) -> None:
+        self.number = number
         self._fields = fields
+        self._header = header
         self._slot_ms = slot_ms
-        self._header = " ".join(field.name for field in fields).encode() + b"\n"
-        skipped = ["exported at"] if exported else []
-        columns = [field.column for field in fields]
-        self._width = len(skipped) + len(fields)
-        self._skipped = len(skipped)
+        self._exported = exported
+        self._all_text = not any(field.kind.is_number for field in fields)
+        columns = {field.column: field.kind.arrow for field in fields}
+        types = {_EXPORT_COLUMN: pa.string(), **columns} if exported else columns
+        self._names = list(types)
+        self._nothing = pa.RecordBatch.from_pylist([], pa.schema(columns))
         self._parse = csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False, ignore_empty_lines=False)
-        self._convert = csv.ConvertOptions(
-            column_types={field.column: field.kind.arrow for field in fields},
-            null_values=["-"],
-            strings_can_be_null=True,
-            include_columns=columns,
-        )
-        self._names = skipped + columns
+        self._convert = csv.ConvertOptions(column_types=types, null_values=["-"], strings_can_be_null=True)
 
-    def parse(self, block: bytes, number: int) -> tuple[Rows, int]:
-        """Return a block's rows, numbered from ``number`` on, and how many lines it has."""
-        lines = block.count(b"\n") + (not block.endswith(b"\n"))
+    def parse(self, block: _Block) -> Iterator[Rows]:
+        """Yield a block's rows."""
+        number, self.number = self.number, self.number + len(block.ends)
+        batch = None if self._needs_a_look(block.data) else self._fast(block.data)
+        if batch is not None and batch.num_rows == len(block.ends):
+            numbers = np.arange(number, self.number)
+            rows = check_rows(batch, numbers, self._slot_ms, lambda at: self._kept(block.line(at)))
+            yield from rows.split(_BATCH_ROWS)
+        else:
+            yield from self._slow(block, number)
+
+    def _needs_a_look(self, data: bytes) -> bool:
+        # A repeated header would be a row where every column is text.
+        return _is_ambiguous(data) or (self._all_text and self._header in data)
+
+    def _fast(self, data: bytes) -> pa.RecordBatch | None:
+        """Return the rows of a block; None if any of them is not in order."""
+        if data.startswith(_BOM):
+            data = _BOM + data  # Arrow drops one, which is data here
+        read = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(data) + 1)
         try:
-            batch = self._fast(block)
-            if batch.num_rows == lines:
-                numbers = np.arange(number, number + lines)
-                return check_rows(
-                    batch, numbers, self._slot_ms, lambda at: self._header + block.split(b"\n")[at]
-                ), lines
+            table = csv.read_csv(pa.py_buffer(data), read, self._parse, self._convert)
         except pa.ArrowInvalid:
-            pass
-        return self._slow(block, number), lines
+            return None
+        batch = table.combine_chunks().to_batches()[0]
+        if any(pa.types.is_string(column.type) and _has_empty(column) for column in batch.columns):
+            return None
+        if self._exported:
+            times = pc.match_substring_regex(batch.column(0), f"^{_EXPORT_TIME}$")
+            if times.null_count or not pc.all(times).as_py():
+                return None
+            batch = batch.drop_columns([_EXPORT_COLUMN])
+        return batch
 
-    def _fast(self, block: bytes) -> pa.RecordBatch:
-        if not block:
-            return pa.RecordBatch.from_pylist([], pa.schema([(f.column, f.kind.arrow) for f in self._fields]))
-        read = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(block) + 1)
-        table = csv.read_csv(pa.py_buffer(block), read, self._parse, self._convert)
-        return table.combine_chunks().to_batches()[0]
-
-    def _slow(self, block: bytes, number: int) -> Rows:
+    def _slow(self, block: _Block, number: int) -> Iterator[Rows]:
         good: list[bytes] = []
         numbers: list[int] = []
         bad: list[BadRow] = []
-        for row, line in enumerate(block.removesuffix(b"\n").split(b"\n"), number):
-            line = line.removesuffix(b"\r")
-            if not line.strip():
+        changed = False
+        for row, line in enumerate(map(block.line, range(len(block.ends))), number):
+            if not line.strip(_BLANK) or line == self._header:
                 continue
             fault = self._fault(line)
             if fault is None:
                 good.append(line)
                 numbers.append(row)
+            elif is_header(line):
+                changed, self.number = True, row
+                break
             else:
-                bad.append(BadRow(row, *fault, self._header + line))
-        batch = self._fast(b"\n".join([*good, b""]) if good else b"")
-        rows = check_rows(batch, np.array(numbers, np.int64), self._slot_ms, lambda at: self._header + good[at])
-        return rows._replace(bad=[*bad, *rows.bad])
+                bad.append(BadRow(row, *fault, self._kept(line)))
+        batch = self._fast(b"\n".join([*good, b""])) if good else self._nothing
+        assert batch is not None, "rows without a fault are read"
+        rows = check_rows(batch, np.array(numbers, np.int64), self._slot_ms, lambda at: self._kept(good[at]))
+        yield from rows._replace(bad=[*bad, *rows.bad]).split(_BATCH_ROWS)
+        if changed:
+            raise DecodeError("header-changed", "another header follows: put files of one format together only")
 
-    def _fault(self, line: bytes) -> tuple[str, str] | None:
+    def _kept(self, line: bytes) -> bytes:
+        """Return header and line, as a bad row is kept: a text of its own."""
+        return self._header + b"\n" + (_EXPORTED.sub(b"", line, count=1) if self._exported else line)
+
+    def _fault(self, line: bytes) -> Fault | None:
         if b"\r" in line:
             return "stray-carriage-return", "a carriage return stands within the line"
-        values = line.split(b" ")
-        if len(values) != self._width:
-            return "wrong-number-of-values", f"{len(values)} values where the header names {self._width}"
-        for field, value in zip(self._fields, values[self._skipped :]):
-            if value == b"-":
-                continue
-            if field.kind.is_number:
-                if not _NUMBER.fullmatch(value) or int(value) >= 1 << (field.kind.arrow.bit_width - 1):
-                    return "not-a-number", f"{field.name} is {value[:40].decode('utf-8', 'backslashreplace')!r}"
-            elif not _is_utf8(value):
-                return "not-utf-8", f"{field.name} holds bytes that are no UTF-8"
+        try:
+            values = line.decode().split(" ")
+        except UnicodeDecodeError as error:
+            return "not-utf-8", f"its bytes from {error.start} on are no UTF-8"
+        if self._exported:
+            if not _EXPORTED.match(line):
+                return "export-time-missing", "it does not begin with the time of its export, as the first line does"
+            del values[0]
+        if len(values) != len(self._fields):
+            return "wrong-number-of-values", f"{len(values)} values where the header names {len(self._fields)}"
+        for field, value in zip(self._fields, values):
+            if not value:
+                return "empty-value", f"{field.name} is empty: an absent value is written -"
+            if field.kind.is_number and value != "-":
+                fault = number_fault(field, value)
+                if fault is not None:
+                    return fault
         return None
 
 
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+def _has_empty(column: pa.StringArray) -> bool:
+    """Tell whether any value is an empty string (a null is not)."""
+    bounds = offsets(column)
+    return np.count_nonzero(bounds[1:] == bounds[:-1]) > column.null_count
