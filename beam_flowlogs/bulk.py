@@ -37,7 +37,7 @@ class BulkConfig:
 
     `retry_for`: how many seconds a body may make no progress before BulkGaveUp is raised; None waits for ever, with a
     warning every `warn_every` seconds. Delays between attempts double from `first_delay` to `longest_delay` seconds.
-    Bodies in memory come to at most `concurrency * max_bytes`, and as much again while they are sent.
+    Bodies in memory come to at most `concurrency * max_bytes`: they are sent from where they lie.
     """
 
     max_bytes: int = 8 * 1024 * 1024
@@ -158,7 +158,7 @@ class BulkWriter:
         return total.result()
 
     def _send(self, body: Body, total: _Total, cancelled: threading.Event) -> Outcome:
-        data = body.to_bytes()
+        data = body.view()
         with self._gate:
             if cancelled.is_set():
                 raise BulkCancelled(f"{len(body.items)} items were not sent: their stream was closed")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from elastic_transport import ApiError, TransportError
+from elastic_transport import ApiError, TransportError, Urllib3HttpNode
 from elasticsearch import Elasticsearch
 from elasticsearch.serializer import CompatibilityModeNdjsonSerializer, OrjsonSerializer
 
@@ -67,11 +67,11 @@ class Body(NamedTuple):
     items: pa.Array
     positions: npt.NDArray[np.int64]
 
-    def to_bytes(self) -> bytes:
-        """The request's body: the array's bytes as they lie in memory."""
+    def view(self) -> memoryview:
+        """The request's body: the array's bytes where they lie in memory, as copying them costs as much as sending."""
         edges = offsets(self.items)
         data = self.items.buffers()[2]
-        return data.slice(int(edges[0]), int(edges[-1] - edges[0])).to_pybytes() if data else b""
+        return memoryview(data.slice(int(edges[0]), int(edges[-1] - edges[0])) if data else b"")
 
     def take(self, indices: Sequence[int]) -> Body:
         """The body of only the items at `indices`."""
@@ -127,7 +127,7 @@ def cut(items: pa.Array | pa.ChunkedArray, first: int, max_bytes: int, max_actio
         first += len(chunk)
 
 
-def send(client: Elasticsearch, body: Body, data: bytes) -> Outcome:
+def send(client: Elasticsearch, body: Body, data: memoryview) -> Outcome:
     """Send `body`, whose bytes are `data`, once; raises Refused when the request as a whole came to nothing."""
     answer = _post(client, data)
     try:
@@ -149,7 +149,7 @@ def outcome_of(refused: Refused, body: Body) -> Outcome:
     return Outcome(0, [], [], list(range(len(body.items))), str(refused), overloaded=True)
 
 
-def _post(client: Elasticsearch, data: bytes) -> Any:
+def _post(client: Elasticsearch, data: memoryview) -> Any:
     try:
         return client.perform_request("POST", "/_bulk", params=_PARAMS, headers=_HEADERS, body=data).body
     except ApiError as e:
@@ -208,8 +208,8 @@ def describe(status: int, reason: str, detail: str) -> str:
 class _ReadyNdjson(CompatibilityModeNdjsonSerializer):
     """Leaves ready bodies alone; the client's own copies them twice."""
 
-    def dumps(self, data: Any) -> bytes:
-        return data if isinstance(data, bytes) else super().dumps(data)
+    def dumps(self, data: Any) -> Any:
+        return data if isinstance(data, (bytes, memoryview)) else super().dumps(data)
 
 
 class _CountedJson(OrjsonSerializer):
@@ -221,6 +221,14 @@ class _CountedJson(OrjsonSerializer):
         if data.startswith(b'{"errors":false,"items":[') and data.endswith(b"}}]}"):
             return {"errors": False, "items": range(data.count(b'"status":'))}
         return super().json_loads(data)
+
+
+class BulkNode(Urllib3HttpNode):
+    """Sends bodies that are views of memory; the client can, but its debug log wants bytes."""
+
+    def _log_request(self, *args: Any, **about: Any) -> None:
+        body = about.get("body")
+        super()._log_request(*args, **about | {"body": bytes(body) if isinstance(body, memoryview) else body})
 
 
 SERIALIZERS = {s.mimetype: s for s in (_ReadyNdjson(), _CountedJson())}  # for the client that sends bulk requests

@@ -69,7 +69,7 @@ def test_bodies_are_the_arrays_bytes_cut_at_both_limits(kind: pa.DataType) -> No
     values = [b"a" * n for n in (3, 3, 3, 10, 1, 1, 1, 1)]
     array = pa.array([b"before", *values, b"after"], kind).slice(1, len(values))
     bodies = list(cut(array, 100, max_bytes=6, max_actions=3))
-    assert [body.to_bytes() for body in bodies] == [b"aaaaaa", b"aaa", b"a" * 10, b"aaa", b"a"]
+    assert [body.view() for body in bodies] == [b"aaaaaa", b"aaa", b"a" * 10, b"aaa", b"a"]
     assert [p for body in bodies for p in body.positions] == list(range(100, 108))
 
 
@@ -415,3 +415,14 @@ def test_config_and_results_can_be_pickled() -> None:
 def test_a_limit_that_makes_no_sense_is_named(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         BulkConfig(**wrong)
+
+
+def test_the_clients_debug_log_shows_bodies(server: FakeElasticsearch, caplog: pytest.LogCaptureFixture) -> None:
+    log = logging.getLogger("elastic_transport.node")
+    log.addHandler(caplog.handler)
+    try:
+        with caplog.at_level(logging.DEBUG, log.name):
+            assert writer(server).write(items(2)).written == 2
+    finally:
+        log.removeHandler(caplog.handler)
+    assert '{"n":1}' in caplog.text

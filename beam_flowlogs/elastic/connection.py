@@ -14,7 +14,7 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs import secret
 from beam_flowlogs.bulk import BulkConfig, BulkWriter
-from beam_flowlogs.bulk_request import SERIALIZERS
+from beam_flowlogs.bulk_request import SERIALIZERS, BulkNode
 
 _once = threading.Lock()  # a cache alone lets two threads make the first one
 
@@ -134,6 +134,7 @@ def _client(config: ElasticsearchConfig) -> Elasticsearch:
         retry_on_status=(),
         retry_on_timeout=False,
         serializers=SERIALIZERS,
+        node_class=BulkNode,
     )
 
 
