@@ -12,11 +12,11 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.sqs_queue import keeper
+from beam_flowlogs.sqs_queue import QueueConfig, keeper
 from beam_flowlogs.transforms.acknowledge import Acknowledge
 from beam_flowlogs.transforms.index_flow_logs import IndexFlowLogs
 from beam_flowlogs.transforms.list_objects import ListObjects
-from beam_flowlogs.transforms.read_notifications import ReadNotifications
+from beam_flowlogs.transforms.read_notifications import Announced, ReadNotifications, StreamNotifications
 
 _logger = logging.getLogger(__name__)
 
@@ -58,12 +58,21 @@ def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit:
     while True:
         pipeline = _pipeline(beam_args)
         announced = pipeline | "ReadNotifications" >> ReadNotifications(queue_url, config, limit=limit)
-        progress = announced.objects | "IndexFlowLogs" >> IndexFlowLogs(config)
-        _ = (announced.messages, *progress) | "Acknowledge" >> Acknowledge(config)
+        _index(announced, config)
         done = _run(pipeline)
         total = total.plus(done)
         if done.messages_received < limit:
             return total
+
+
+def stream(config: JobConfig, queue: QueueConfig, beam_args: Sequence[str]) -> PipelineResult:
+    """Start to index what queues announce, for ever; return what the runner says of the job, which goes on by itself.
+
+    ``beam_args`` have to name a runner that can stream, such as Flink.
+    """
+    pipeline = beam.Pipeline(options=PipelineOptions(["--streaming", *beam_args]))
+    _index(pipeline | "ReadNotifications" >> StreamNotifications(queue, config), config)
+    return pipeline.run()
 
 
 def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -> Summary:
@@ -71,6 +80,12 @@ def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -
     pipeline = _pipeline(beam_args)
     _ = pipeline | "ListObjects" >> ListObjects(urls, config) | "IndexFlowLogs" >> IndexFlowLogs(config)
     return _run(pipeline)
+
+
+def _index(announced: Announced, config: JobConfig) -> None:
+    """Wire the way from the announcement of objects to the end of their messages."""
+    progress = announced.objects | "IndexFlowLogs" >> IndexFlowLogs(config)
+    _ = (announced.messages, *progress) | "Acknowledge" >> Acknowledge(config)
 
 
 def _run(pipeline: beam.Pipeline) -> Summary:

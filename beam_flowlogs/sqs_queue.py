@@ -7,7 +7,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -16,7 +17,7 @@ from beam_flowlogs.s3_client import CONFIG, ObjectRejected, ObjectUnavailable, R
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-__all__ = ["Message", "QueueRefused", "SqsQueue", "VisibilityKeeper", "keeper"]
+__all__ = ["Kept", "Message", "QueueConfig", "QueueRefused", "SqsQueue", "VisibilityKeeper", "connect_queue", "keeper"]
 
 T = TypeVar("T")
 
@@ -25,17 +26,49 @@ _logger = logging.getLogger(__name__)
 BATCH = 10
 """The most messages that SQS takes or gives in one request."""
 VISIBILITY_S = 300
-"""Seconds for which a received message is hidden from others; extended while it is under way."""
+"""Seconds for which a received message is hidden from others, unless told otherwise; extended while it is under way."""
+MOST_VISIBILITY_S = 12 * 3600
+"""The most seconds that SQS hides a message for."""
 LONGEST_HOLD_S = 6 * 3600
 """Seconds after which a message is no longer held: whatever has it under way then has lost it (SQS itself: 12 h)."""
 
 
+@dataclass(frozen=True)
+class QueueConfig:
+    """How an endless job receives.
+
+    Each queue of ``urls`` is polled by ``shards`` pollers. A worker process receives nothing while it holds
+    ``max_in_flight`` messages, or messages that announce ``max_in_flight_bytes`` of objects. A message that was handed
+    out more than ``max_receives`` times is set aside (0: never). ``visibility_s`` is how long a message is hidden from
+    others; it is extended while the message is under way, so it only matters when a worker dies. AWS delivers flow logs
+    ``delivery_delay_s`` after the fact at the latest: the watermark trails what is being received by so much.
+    """
+
+    urls: tuple[str, ...]
+    shards: int = 2
+    max_in_flight: int = 200
+    max_in_flight_bytes: int = 1 << 30
+    max_receives: int = 20
+    visibility_s: int = VISIBILITY_S
+    delivery_delay_s: int = 900
+
+    def __post_init__(self) -> None:
+        if not self.urls:
+            raise ValueError("no queue to receive from: name one with --queue-url")
+        for name, least in (("shards", 1), ("max_in_flight", 1), ("max_in_flight_bytes", 1), ("delivery_delay_s", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
+        if not 3 <= self.visibility_s <= MOST_VISIBILITY_S:
+            raise ValueError(f"visibility_s is {self.visibility_s}: give 3 to {MOST_VISIBILITY_S} seconds")
+
+
 class Message(NamedTuple):
-    """One received message; ``receive_count`` is how often it has been handed out."""
+    """One received message; ``receive_count`` is how often it has been handed out, ``sent_ms`` when it was sent."""
 
     receipt: str
     body: str
     receive_count: int
+    sent_ms: int
 
 
 class QueueRefused(RuntimeError):  # noqa: N818
@@ -45,24 +78,32 @@ class QueueRefused(RuntimeError):  # noqa: N818
 class SqsQueue:
     """One queue. Requests are repeated with back-off for ``retry_for`` seconds (None: for ever)."""
 
-    def __init__(self, client: SQSClient, url: str, *, retry_for: float | None = None) -> None:
+    def __init__(
+        self, client: SQSClient, url: str, *, retry_for: float | None = None, visibility_s: int = VISIBILITY_S
+    ) -> None:
         self.url = url
+        self.visibility_s = visibility_s
         self._client = client
         self._retry = Retry(retry_for)
 
     def receive(self, wait_s: int) -> list[Message]:
-        """Return up to ten messages, hidden from others for VISIBILITY_S; none when none came within ``wait_s``."""
+        """Return up to ten messages, hidden from others for a while; none when none came within ``wait_s``."""
         answer = self._call(
             lambda: self._client.receive_message(
                 QueueUrl=self.url,
                 MaxNumberOfMessages=BATCH,
                 WaitTimeSeconds=wait_s,
-                VisibilityTimeout=VISIBILITY_S,
-                MessageSystemAttributeNames=["ApproximateReceiveCount"],
+                VisibilityTimeout=self.visibility_s,
+                MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             )
         )
         return [
-            Message(found["ReceiptHandle"], found["Body"], int(found["Attributes"]["ApproximateReceiveCount"]))
+            Message(
+                found["ReceiptHandle"],
+                found["Body"],
+                int(found["Attributes"]["ApproximateReceiveCount"]),
+                int(found["Attributes"]["SentTimestamp"]),
+            )
             for found in answer.get("Messages", ())
         ]
 
@@ -111,9 +152,9 @@ def _batches(receipts: Sequence[str]) -> Iterable[Sequence[str]]:
         yield receipts[begin : begin + BATCH]
 
 
-def connect_queue(url: str, retry_for: float | None = None) -> SqsQueue:
+def connect_queue(url: str, retry_for: float | None = None, visibility_s: int = VISIBILITY_S) -> SqsQueue:
     """Return a queue reached by this process's SQS client; credentials, region and endpoint as boto3 finds them."""
-    return SqsQueue(_client_of(os.getpid()), url, retry_for=retry_for)
+    return SqsQueue(_client_of(os.getpid()), url, retry_for=retry_for, visibility_s=visibility_s)
 
 
 @functools.cache
@@ -121,22 +162,41 @@ def _client_of(_pid: int) -> SQSClient:
     return aws_session().client("sqs", config=CONFIG)
 
 
+class Kept(NamedTuple):
+    """What a keeper holds now, and how often since its beginning it has extended a message or found it expired."""
+
+    messages: int
+    bytes: int
+    extended: int
+    expired: int
+
+
+class _Held(NamedTuple):
+    queue: SqsQueue
+    size: int
+    since: float
+    hidden: float
+
+
 class VisibilityKeeper:
     """Keeps messages hidden while their objects are under way, from a thread of its own.
 
-    A message is held from ``hold`` until ``let_go``; its process's death, or LONGEST_HOLD_S, gives it back.
+    A message is held from ``hold`` until ``let_go``; its process's death, or LONGEST_HOLD_S, gives it back. Every
+    message is extended when a third of its time has passed, so that two attempts may fail.
     """
 
-    def __init__(self, *, every_s: float = VISIBILITY_S / 3) -> None:
+    def __init__(self, *, every_s: float = 1.0) -> None:
         self._every_s = every_s
-        self._held: dict[str, tuple[SqsQueue, float]] = {}
+        self._held: dict[str, _Held] = {}
+        self._extended = self._expired = 0
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def hold(self, queue: SqsQueue, receipts: Iterable[str]) -> None:
-        """Keep messages hidden from now on."""
+    def hold(self, queue: SqsQueue, sizes: Mapping[str, int]) -> None:
+        """Keep messages hidden from now on: receipts, and the bytes of the objects that they announce."""
+        now = time.monotonic()
         with self._lock:
-            self._held.update((receipt, (queue, time.monotonic())) for receipt in receipts)
+            self._held.update((receipt, _Held(queue, size, now, now)) for receipt, size in sizes.items())
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="visibility", daemon=True)
                 self._thread.start()
@@ -147,6 +207,12 @@ class VisibilityKeeper:
             for receipt in receipts:
                 self._held.pop(receipt, None)
 
+    def kept(self) -> Kept:
+        """Return what is held now."""
+        with self._lock:
+            size = sum(held.size for held in self._held.values())
+            return Kept(len(self._held), size, self._extended, self._expired)
+
     def give_back(self) -> int:
         """Make everything held visible again, as a job does that stops early; return how many."""
         with self._lock:
@@ -156,13 +222,23 @@ class VisibilityKeeper:
         return len(held)
 
     def extend(self) -> None:
-        """Hide all that is held for another VISIBILITY_S; forget what has expired or been held for too long."""
-        oldest = time.monotonic() - LONGEST_HOLD_S
+        """Hide anew what has used up a third of its time; forget what has expired or been held for too long.
+
+        A message that another process has deleted counts as expired here: that is how it is found out.
+        """
+        now = time.monotonic()
         with self._lock:
-            self._held = {receipt: (queue, since) for receipt, (queue, since) in self._held.items() if since > oldest}
-            held = dict(self._held)
-        for queue, receipts in _by_queue(held).items():
-            self.let_go(queue.hide(receipts, VISIBILITY_S))
+            self._held = {at: held for at, held in self._held.items() if held.since > now - LONGEST_HOLD_S}
+            due = {at: held for at, held in self._held.items() if held.hidden <= now - held.queue.visibility_s / 3}
+        for queue, receipts in _by_queue(due).items():
+            expired = set(queue.hide(receipts, queue.visibility_s))
+            self.let_go(expired)
+            with self._lock:
+                self._extended += len(receipts) - len(expired)
+                self._expired += len(expired)
+                for receipt in receipts:
+                    if receipt in self._held:
+                        self._held[receipt] = self._held[receipt]._replace(hidden=now)
 
     def _run(self) -> None:
         while True:
@@ -173,10 +249,10 @@ class VisibilityKeeper:
                 _logger.warning("messages could not be kept hidden and may be delivered again: %s", error)
 
 
-def _by_queue(held: dict[str, tuple[SqsQueue, float]]) -> dict[SqsQueue, list[str]]:
+def _by_queue(held: Mapping[str, _Held]) -> dict[SqsQueue, list[str]]:
     grouped: dict[SqsQueue, list[str]] = {}
-    for receipt, (queue, _) in held.items():
-        grouped.setdefault(queue, []).append(receipt)
+    for receipt, entry in held.items():
+        grouped.setdefault(entry.queue, []).append(receipt)
     return grouped
 
 

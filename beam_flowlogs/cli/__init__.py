@@ -16,6 +16,7 @@ from beam_flowlogs.cli.generate import generate
 from beam_flowlogs.cli.options import PASS_ON
 from beam_flowlogs.cli.prune import prune
 from beam_flowlogs.cli.setup import setup
+from beam_flowlogs.cli.stream import stream
 from beam_flowlogs.cli.summary import summary
 from beam_flowlogs.cli.verify import verify
 
@@ -32,6 +33,7 @@ app.command()(setup)
 app.command()(prune)
 app.command(context_settings=PASS_ON)(drain)
 app.command(context_settings=PASS_ON)(backfill)
+app.command(context_settings=PASS_ON)(stream)
 app.command()(summary)
 app.command()(verify)
 app.command()(demo)

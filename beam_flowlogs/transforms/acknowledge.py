@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -40,9 +41,10 @@ class _CountFn(beam.DoFn):
 
     def __init__(self, retry_for: float | None) -> None:
         self._retry_for = retry_for
-        self._done: dict[str, list[str]] = {}
+        self._done: dict[str, list[Progress]] = {}
         self._deleted = Metrics.counter("flowlogs", "messages_deleted")
         self._expired = Metrics.counter("flowlogs", "messages_expired")
+        self._took = Metrics.distribution("flowlogs", "message_life_ms")
 
     def start_bundle(self) -> None:
         self._done = defaultdict(list)
@@ -55,14 +57,18 @@ class _CountFn(beam.DoFn):
             progress = progress.plus(Progress.decode(known))
         if progress.done:
             state.clear()
-            self._done[progress.queue_url].append(progress.receipt)
+            self._done[progress.queue_url].append(progress)
         else:
             state.write(progress.encode())
 
     def finish_bundle(self) -> None:
         # Deleted before the bundle commits: if this fails, state and all are restored and it is tried again.
-        for queue_url, receipts in self._done.items():
+        for queue_url, done in self._done.items():
+            receipts = [progress.receipt for progress in done]
             deleted = connect_queue(queue_url, self._retry_for).delete(receipts)
             self._deleted.inc(deleted)
             self._expired.inc(len(receipts) - deleted)
             keeper().let_go(receipts)
+            now_ms = time.time() * 1000
+            for progress in done:
+                self._took.update(max(0, int(now_ms - progress.sent_ms)))

@@ -9,8 +9,8 @@ import apache_beam as beam
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import list_objects, parse_s3_url
+from beam_flowlogs.transforms.announce import encode_ref
 from beam_flowlogs.transforms.progress import NO_MESSAGE
-from beam_flowlogs.transforms.read_notifications import encode_ref
 
 
 class ListObjects(beam.PTransform):

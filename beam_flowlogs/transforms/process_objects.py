@@ -19,9 +19,9 @@ from beam_flowlogs.elastic.connection import bulk_writer
 from beam_flowlogs.index_object import IndexedObject, index_object
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.s3_client import s3_client
+from beam_flowlogs.transforms.announce import decode_ref
 from beam_flowlogs.transforms.group_parts import encode_keyed_part
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
-from beam_flowlogs.transforms.read_notifications import decode_ref
 from beam_flowlogs.transforms.typed import typed
 
 _logger = logging.getLogger(__name__)

@@ -16,8 +16,9 @@ NO_MESSAGE = ""
 class Progress(NamedTuple):
     """An addition to what is known of one message, under its token.
 
-    ``queue_url``, ``receipt`` and ``announced`` (how many objects) are told once, at its receipt. ``indexed`` counts
-    objects whose raw documents are durable, ``parts`` what they gave, ``merged`` the parts durable in their roll-ups.
+    ``queue_url``, ``receipt``, ``announced`` (how many objects) and ``sent_ms`` are told once, at its receipt.
+    ``indexed`` counts objects whose raw documents are durable, ``parts`` what they gave, ``merged`` the parts durable
+    in their roll-ups.
     """
 
     queue_url: str = ""
@@ -26,6 +27,7 @@ class Progress(NamedTuple):
     indexed: int = 0
     parts: int = 0
     merged: int = 0
+    sent_ms: int = 0
 
     def plus(self, other: Progress) -> Progress:
         """Return both together."""
@@ -36,6 +38,7 @@ class Progress(NamedTuple):
             self.indexed + other.indexed,
             self.parts + other.parts,
             self.merged + other.merged,
+            max(self.sent_ms, other.sent_ms),
         )
 
     @property

@@ -1,23 +1,18 @@
-"""A queue's messages in; the objects that they announce and what is to be counted of each message out."""
+"""Queues in; the objects that their messages announce, and what is to be counted of each message, out."""
 
 from __future__ import annotations
 
 import logging
 import time
-import uuid
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import apache_beam as beam
-import orjson
-from apache_beam.metrics import Metrics
 
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.notification import NotificationRejected, parse_notification
-from beam_flowlogs.reject import DeadLetters, Reject, message_file
-from beam_flowlogs.s3_object import ObjectRef
-from beam_flowlogs.sqs_queue import Message, SqsQueue, connect_queue, keeper
-from beam_flowlogs.transforms.progress import Progress
+from beam_flowlogs.sqs_queue import QueueConfig, connect_queue
+from beam_flowlogs.transforms.announce import MESSAGES, Announcement, Announcer
+from beam_flowlogs.transforms.poll_queue import PollFn
 from beam_flowlogs.transforms.typed import typed
 
 _logger = logging.getLogger(__name__)
@@ -56,32 +51,47 @@ class ReadNotifications(beam.PTransform):
         found = (
             pbegin
             | "Queue" >> beam.Create([self._queue_url])
-            | "Receive" >> beam.ParDo(_ReceiveFn(self._config, self._limit)).with_outputs("messages", main="objects")
+            | "Receive" >> beam.ParDo(_ReceiveFn(self._config, self._limit)).with_outputs(MESSAGES, main="objects")
         )
-        return Announced(
-            typed(found.objects, "Objects", tuple[str, bytes]), typed(found.messages, "Messages", tuple[str, bytes])
+        return _announced(found)
+
+
+class StreamNotifications(beam.PTransform):
+    """Receive from queues for ever, by shards; otherwise as ``ReadNotifications``.
+
+    The watermark trails the messages received (the clock, when there are none) by AWS's delivery delay.
+    """
+
+    def __init__(self, queue: QueueConfig, config: JobConfig) -> None:
+        super().__init__()
+        self._queue = queue
+        self._config = config
+
+    def expand(self, pbegin: beam.pvalue.PBegin) -> Announced:
+        """Wire the transform."""
+        shards = [(url, number) for url in self._queue.urls for number in range(self._queue.shards)]
+        found = (
+            pbegin
+            | "Shards" >> beam.Create(shards).with_output_types(tuple[str, int])
+            | "SpreadShards" >> beam.Reshuffle().with_output_types(tuple[str, int])
+            | "Poll" >> beam.ParDo(PollFn(self._config, self._queue)).with_outputs(MESSAGES, main="objects")
         )
+        return _announced(found)
 
 
-def encode_ref(ref: ObjectRef) -> bytes:
-    """Return an object ref as the bytes that cross a shuffle."""
-    return orjson.dumps(tuple(ref))
-
-
-def decode_ref(data: bytes) -> ObjectRef:
-    """Return the object ref that ``encode_ref`` made the bytes of."""
-    return ObjectRef(*orjson.loads(data))
+def _announced(found: beam.pvalue.DoOutputsTuple) -> Announced:
+    return Announced(
+        typed(found.objects, "Objects", tuple[str, bytes]), typed(found[MESSAGES], "Messages", tuple[str, bytes])
+    )
 
 
 class _ReceiveFn(beam.DoFn):
     def __init__(self, config: JobConfig, limit: int) -> None:
         self._config = config
         self._limit = limit
-        self._received = Metrics.counter("flowlogs", "messages_received")
-        self._redelivered = Metrics.counter("flowlogs", "messages_redelivered")
-        self._rejected = Metrics.counter("flowlogs", "messages_rejected")
+        self._announcer = Announcer(config)
 
-    def process(self, queue_url: str) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
+    def process(self, queue_url: str) -> Iterator[Announcement]:
         queue = connect_queue(queue_url, self._config.retry_for)
         received = empty = 0
         told = time.monotonic()
@@ -89,61 +99,9 @@ class _ReceiveFn(beam.DoFn):
             messages = queue.receive(_EMPTY_WAIT_S)
             empty = 0 if messages else empty + 1
             received += len(messages)
-            keeper().hold(queue, [message.receipt for message in messages])
-            self._received.inc(len(messages))
-            self._redelivered.inc(sum(message.receive_count > 1 for message in messages))
-            for message in messages:
-                yield from self._announce(queue, message)
+            yield from self._announcer.announce(queue, messages)
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 _logger.info("received %d messages from %s", received, queue_url)
         if received:
             _logger.info("received %d messages from %s", received, queue_url)
-
-    def _announce(self, queue: SqsQueue, message: Message) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
-        refs = self._refs(message.body)
-        if not refs:
-            queue.delete([message.receipt])
-            keeper().let_go([message.receipt])
-            return
-        token = uuid.uuid4().hex  # of this receipt: another delivery of the message is counted on its own
-        progress = Progress(queue.url, message.receipt, announced=len(refs))
-        yield beam.pvalue.TaggedOutput("messages", (token, progress.encode()))
-        for ref in refs:
-            yield token, encode_ref(ref)
-
-    def _refs(self, body: str) -> list[ObjectRef]:
-        """Return the objects to index; what is wrong with the message is in the dead letters then."""
-        try:
-            refs = parse_notification(body)
-        except NotificationRejected as error:
-            rejects = [Reject("notification", error.reason, error.detail, data=_utf8(body))]
-            refs = []
-        else:
-            rejects = [self._forbidden(ref, body) for ref in refs if not self._config.allows(ref.bucket)]
-            refs = [ref for ref in refs if self._config.allows(ref.bucket)]
-        if rejects:
-            self._rejected.inc()
-            _logger.warning("a message was set aside: %s", rejects[0].detail)
-            DeadLetters(self._config.dead_letters).write(message_file(body), rejects)
-        return refs
-
-    def _forbidden(self, ref: ObjectRef, body: str) -> Reject:
-        detail = (
-            f"{ref.url} is in a bucket that is not allowed ({', '.join(self._config.buckets)} are): "
-            f"if it should be read, run with --bucket {ref.bucket} and replay"
-        )
-        return Reject(
-            "notification",
-            "bucket-not-allowed",
-            detail,
-            ref.bucket,
-            ref.key,
-            ref.version_id,
-            ref.etag,
-            data=_utf8(body),
-        )
-
-
-def _utf8(body: str) -> bytes:
-    return body.encode(errors="surrogatepass")

@@ -1,0 +1,209 @@
+"""`flowlogs stream`: index what queues announce, for ever, on Flink."""
+
+from __future__ import annotations
+
+import os
+import time
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from beam_flowlogs.cli import options as opt
+from beam_flowlogs.elastic.connection import connect
+from beam_flowlogs.elastic.setup import check_set_up
+from beam_flowlogs.flink_options import FlinkOptions
+from beam_flowlogs.flink_rest import FlinkRest
+from beam_flowlogs.sqs_queue import QueueConfig
+
+_START_S = 300
+_DEFAULT = QueueConfig(("",))
+_PARTS = "flowlogs_"
+
+
+class Action(str, Enum):
+    """What to do with the job."""
+
+    start = "start"
+    stop = "stop"
+    status = "status"
+
+
+def stream(
+    context: typer.Context,
+    action: Annotated[Action, typer.Argument(help="start, stop or status of the job.")] = Action.start,
+    queue_url: Annotated[
+        list[str] | None,
+        typer.Option(help="An SQS queue that S3 notifies; repeat for several.", envvar="FLOWLOGS_QUEUE_URL"),
+    ] = None,
+    bucket: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Bucket that may be read; * and ? are allowed. Repeat for several.", envvar="FLOWLOGS_BUCKET"
+        ),
+    ] = None,
+    job_endpoint: Annotated[
+        str, typer.Option(help="Beam's job server for Flink, as host:port.", envvar="FLOWLOGS_JOB_ENDPOINT")
+    ] = "",
+    worker_pool: Annotated[
+        str,
+        typer.Option(
+            help="Pool that starts the Python workers, as host:port seen from a TaskManager. Default: a container.",
+            envvar="FLOWLOGS_WORKER_POOL",
+        ),
+    ] = "",
+    flink_url: Annotated[
+        str,
+        typer.Option(help="Flink's REST interface: waits for the start, stop, status.", envvar="FLOWLOGS_FLINK_URL"),
+    ] = "",
+    job_name: Annotated[str, typer.Option(help="Name of the job in Flink.")] = "flowlogs",
+    parallelism: Annotated[int, typer.Option(min=1, help="How many of each step run at once.")] = 2,
+    checkpoint_every: Annotated[float, typer.Option(min=1, help="Seconds between checkpoints.")] = 10,
+    from_savepoint: Annotated[str, typer.Option(help="start: savepoint or checkpoint to go on from.")] = "",
+    savepoint: Annotated[bool, typer.Option("--savepoint", help="stop: make a savepoint and print its path.")] = False,
+    savepoint_dir: Annotated[str, typer.Option(help="stop: where to make it. Default: as Flink is set up.")] = "",
+    shards: Annotated[int, typer.Option(min=1, help="Pollers of each queue.")] = _DEFAULT.shards,
+    max_in_flight: Annotated[
+        int, typer.Option(min=1, help="Messages under way in one worker, above which it receives no more.")
+    ] = _DEFAULT.max_in_flight,
+    max_in_flight_bytes: Annotated[
+        int, typer.Option(min=1, help="The same in bytes of the objects announced.")
+    ] = _DEFAULT.max_in_flight_bytes,
+    max_receives: Annotated[
+        int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
+    ] = _DEFAULT.max_receives,
+    visibility: Annotated[
+        int, typer.Option(min=3, help="Seconds after which the messages of a dead worker come again.")
+    ] = _DEFAULT.visibility_s,
+    delivery_delay: Annotated[
+        int, typer.Option(min=0, help="Seconds within which AWS delivers: a roll-up counts as complete so much later.")
+    ] = _DEFAULT.delivery_delay_s,
+    local: Annotated[
+        bool, typer.Option("--local", help="Without Flink: repeat bounded drains in this process, until interrupted.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0, help="--local: seconds between two drains.")] = 5,
+    dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
+    rollup_window: opt.Window = "60s",
+    text_format: opt.Format = "",
+    retry_for: opt.RetryFor = None,
+    max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
+    max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Index the flow logs that queues announce as they come, on Flink.
+
+    A message is deleted once everything made from it is durable; one whose worker dies comes again after --visibility
+    seconds. The job goes on when this command has ended: `flowlogs stream status` tells how it is,
+    `flowlogs stream stop --savepoint` ends it, and `flowlogs stream --from-savepoint PATH` goes on from there.
+
+    With --local and no Flink, drains are repeated: as exact, for a machine of one's own or a small queue.
+
+    Options that are not listed here go to Beam. Workers read credentials from their own environment, not from here.
+    """
+    opt.log_to_stderr(verbose=verbose)
+    with opt.one_line_errors():
+        if action is Action.status:
+            _show_status(_flink(flink_url), job_name, as_json=as_json)
+            return
+        if action is Action.stop:
+            _stop(_flink(flink_url), job_name, savepoint, savepoint_dir)
+            return
+        queue = QueueConfig(
+            tuple(queue_url or ()),
+            shards=shards,
+            max_in_flight=max_in_flight,
+            max_in_flight_bytes=max_in_flight_bytes,
+            max_receives=max_receives,
+            visibility_s=visibility,
+            delivery_delay_s=delivery_delay,
+        )
+        flink = None if local else FlinkOptions(
+            job_endpoint, worker_pool, job_name, parallelism, checkpoint_every, from_savepoint
+        )  # fmt: skip
+        config = opt.job_config(
+            bucket or [],
+            dead_letter=_absolute(dead_letter),
+            window=rollup_window,
+            text_format=text_format,
+            retry_for=retry_for,
+            max_plain_bytes=max_plain_bytes,
+            max_ratio=max_ratio,
+        )
+        check_set_up(connect(config.elasticsearch))
+        from beam_flowlogs import run  # here, because importing Beam takes a second that help need not
+
+        if flink is None:
+            with opt.progress(verbose=verbose):
+                while True:
+                    for url in queue.urls:
+                        run.drain(config, url, context.args)
+                    time.sleep(every)
+        if flink_url:
+            _refuse_a_second(_flink(flink_url), job_name)
+        run.stream(config, queue, [*flink.beam_args(), *context.args])
+        if flink_url:
+            job = _flink(flink_url).wait_until_running(job_name, _START_S)
+            typer.echo(f"The job {job_name} runs: {flink_url}/#/job/{job.id}", err=True)
+        else:
+            typer.echo(f"The job {job_name} is handed in to {job_endpoint}", err=True)
+
+
+def _flink(url: str) -> FlinkRest:
+    if not url:
+        raise ValueError("give --flink-url, the address of Flink's REST interface such as http://jobmanager:8081")
+    return FlinkRest(url)
+
+
+def _absolute(location: str) -> str:
+    """Return a folder as the workers find it, who run elsewhere in the same file system."""
+    return location if "://" in location else str(Path(location).absolute())
+
+
+def _refuse_a_second(flink: FlinkRest, name: str) -> None:
+    if any(not job.ended for job in flink.jobs(name)):
+        raise ValueError(
+            f"a job {name!r} runs already: stop it with `flowlogs stream stop`, or give another --job-name"
+        )
+
+
+def _stop(flink: FlinkRest, name: str, savepoint: bool, directory: str) -> None:
+    job = flink.running(name)
+    if savepoint:
+        typer.echo(flink.stop(job.id, directory))
+    else:
+        flink.cancel(job.id)
+        typer.echo(f"The job {name} is stopped; what it had under way will be delivered again.", err=True)
+
+
+def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
+    jobs = flink.jobs(name)
+    if not jobs:
+        raise ValueError(f"Flink knows no job {name!r}: start it with `flowlogs stream`, or give --job-name")
+    job = jobs[0]
+    checkpoints = flink.checkpoints(job.id)
+    counters = {} if job.ended else flink.metrics(job.id, _PARTS)
+    failures = flink.exceptions(job.id)
+    if as_json:
+        found = {**job._asdict(), "checkpoints": checkpoints._asdict(), "counters": counters, "failures": failures}
+        opt.print_json(found)
+    else:
+        table = Table(title=f"{name} is {job.state}", show_header=False, title_justify="left")
+        table.add_column()
+        table.add_column(justify="right")
+        table.add_row("started", time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.started_ms / 1000)))
+        table.add_row("checkpoints", f"{checkpoints.completed:,} complete, {checkpoints.failed:,} failed")
+        if checkpoints.latest_path:
+            latest = (
+                f"{checkpoints.latest_age_s:.0f} s ago, {checkpoints.latest_bytes:,} bytes, {checkpoints.latest_ms} ms"
+            )
+            table.add_row("latest checkpoint", latest)
+        for name_, count in sorted(counters.items()):
+            table.add_row(name_.replace("_", " "), f"{count:,.0f}")
+        table.add_row("restarts' causes", os.linesep.join(failures[:3]) or "none")
+        Console().print(table)
+    if job.ended:
+        raise typer.Exit(opt.FAILED)
