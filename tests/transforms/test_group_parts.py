@@ -1,0 +1,129 @@
+"""When parts are given: early, on time, late, around the window; and that each is given, whatever happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.test_stream import TestStream
+from apache_beam.testing.util import assert_that
+from apache_beam.transforms.window import TimestampedValue
+
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, decode_part
+from beam_flowlogs.transforms.group_parts import EARLY_S, TOKEN_END, Grouped, GroupParts, encode_keyed_part
+
+START = 1_764_000_000
+LATENESS = 7200
+KEYED = tuple[str, bytes]
+
+
+def part(number: int, *, start: int = START, window_s: int = 60) -> TimestampedValue:
+    """A part of the roll-up of ``start`` by an object of its own."""
+    counted = Part(f"object-{number}", (1, *[0] * (len(COUNTERS) - 1)), start * 1000, start * 1000, {})
+    return TimestampedValue(
+        encode_keyed_part(RollUpKey(window_s, start, "interface", "eni-1"), "token", counted), start
+    )
+
+
+def stream() -> TestStream:
+    return TestStream().with_output_types(KEYED).advance_watermark_to(START)
+
+
+def panes(groups: Iterable[Grouped]) -> list[tuple[str, list[str]]]:
+    return [
+        (pane, sorted(decode_part(value.partition(TOKEN_END)[2]).object_id for value in values))
+        for _, pane, values in groups
+    ]
+
+
+def gives(expected: list[tuple[str, list[str]]]) -> Any:
+    def check(groups: list[Grouped]) -> None:
+        assert sorted(panes(groups)) == sorted(expected)
+
+    return check
+
+
+def run(
+    events: TestStream, expected: list[tuple[str, list[str]]], *, now: float = START, windows: tuple[int, ...] = (60,)
+) -> None:
+    # The one runner of the Python SDK that has triggers on processing time. It stalls on a part that is late and still
+    # in its window, so late panes within the lateness are shown on Flink alone.
+    options = PipelineOptions(["--streaming", "--allow_unsafe_triggers"])
+    with TestPipeline(runner="BundleBasedDirectRunner", options=options) as pipeline:
+        grouped = pipeline | events | GroupParts(windows, LATENESS, clock=partial(float, now))
+        assert_that(grouped, gives(expected))
+
+
+def test_parts_that_come_before_the_watermark_are_given_early_and_the_rest_on_time() -> None:
+    events = (
+        stream()
+        .add_elements([part(1), part(2)])
+        .advance_processing_time(EARLY_S + 1)
+        .add_elements([part(3)])
+        .advance_watermark_to(START + 61)
+        .advance_watermark_to_infinity()
+    )
+
+    run(events, [("early", ["object-1", "object-2"]), ("on_time", ["object-3"])])
+
+
+def test_a_part_beyond_the_lateness_goes_around_the_window() -> None:
+    events = (
+        stream()
+        .add_elements([part(1)])
+        .advance_watermark_to(START + LATENESS + 61)
+        .add_elements([part(2), part(3, start=START + LATENESS + 60)])
+        .advance_watermark_to_infinity()
+    )
+
+    run(
+        events,
+        [("late", ["object-1"]), ("late", ["object-2"]), ("on_time", ["object-3"])],
+        now=START + LATENESS + 61,
+    )
+
+
+def test_duplicates_and_parts_out_of_order_are_given_like_any_other() -> None:
+    events = stream().add_elements([part(2, start=START + 60), part(1), part(1)]).advance_watermark_to_infinity()
+
+    run(events, [("on_time", ["object-1", "object-1"]), ("on_time", ["object-2"])])
+
+
+def test_each_length_of_window_has_its_own_time() -> None:
+    hour = START // 3600 * 3600
+    events = (
+        TestStream()
+        .with_output_types(KEYED)
+        .advance_watermark_to(hour)
+        .add_elements([part(1, start=hour), part(2, start=hour, window_s=3600)])
+        .advance_watermark_to(hour + 61)
+        .add_elements([part(3, start=hour, window_s=3600)])
+        .advance_watermark_to_infinity()
+    )
+
+    run(events, [("on_time", ["object-1"]), ("on_time", ["object-2", "object-3"])], now=hour, windows=(60, 3600))
+
+
+@pytest.mark.parametrize("runner", ["FnApiRunner", "BundleBasedDirectRunner"])
+def test_bounded_input_gives_each_roll_up_once_however_late_it_is(runner: str) -> None:
+    with TestPipeline(runner=runner) as pipeline:
+        grouped = (
+            pipeline
+            | beam.Create([part(1), part(2), part(3, start=START + 60)])
+            | beam.Map(_same).with_output_types(KEYED)
+            | GroupParts((60,), LATENESS)
+        )
+
+        def check(groups: list[Grouped]) -> None:
+            assert sorted(names for _, names in panes(groups)) == [["object-1", "object-2"], ["object-3"]]
+
+        assert_that(grouped, check)
+
+
+def _same(element: KEYED) -> KEYED:
+    return element
