@@ -1,4 +1,4 @@
-"""Writes docs/commands.md from the command line itself: `make docs`. A test fails when the page is stale."""
+"""Writes the pages that are made from the code: `make docs`. A test fails when one is stale."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from typing import Any
 import typer.main
 
 from beam_flowlogs.cli import app
-
-PAGE = Path(__file__).with_name("commands.md")
+from beam_flowlogs.fields import DERIVED, FIELDS, Field
 
 _INTRODUCTION = """\
 # Commands
@@ -68,5 +67,36 @@ def _row(parameter: Any) -> str:
     return f"| {names} | {shown} | {text} |"
 
 
+_RECORDS_INTRODUCTION = """\
+# Records: what is logged, and what it becomes
+
+Made by `make docs` from `beam_flowlogs/fields.py`, where every field is written down once.
+
+A text object is read by its header line, a Parquet one by its column names (`_` for `-`); order and number do not matter. Every
+logged field stands in the document under `aws.vpcflow.` and its own name with `_`; the column "also as" names the fields of the
+[Elastic Common Schema](https://www.elastic.co/guide/en/ecs/current/index.html) that it is copied to. A `-` is absent from the
+document. A field that AWS adds later is kept as a keyword. Tags stay percent-encoded, as logged.
+A value that does not fit its type makes the row a reject: it is neither indexed nor counted.
+"""
+
+
+def records_page() -> str:
+    """Return the text of docs/records.md."""
+    lines = ["\n## Logged fields\n", "| field | version | type | meaning | also as |", "|---|---|---|---|---|"]
+    lines += [_field_row(field) for field in FIELDS]
+    lines += ["\n## Computed fields\n", "| document field | type | rule |", "|---|---|---|"]
+    lines += [f"| `{field.path}` | {field.es_type} | {field.rule} |" for field in DERIVED]
+    return _RECORDS_INTRODUCTION + "\n".join(lines) + "\n"
+
+
+def _field_row(field: Field) -> str:
+    copies = ", ".join(f"`{path}`" for path in field.copies)
+    return f"| `{field.name}` | {field.version} | {field.kind.es_type} | {field.meaning} | {copies} |"
+
+
+PAGES = {"commands.md": commands_page, "records.md": records_page}
+
+
 if __name__ == "__main__":
-    PAGE.write_text(commands_page())
+    for name, page in PAGES.items():
+        Path(__file__).with_name(name).write_text(page())
