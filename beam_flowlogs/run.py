@@ -12,11 +12,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.reject import Selection
 from beam_flowlogs.sqs_queue import QueueConfig, keeper
 from beam_flowlogs.transforms.acknowledge import Acknowledge
 from beam_flowlogs.transforms.index_flow_logs import IndexFlowLogs
 from beam_flowlogs.transforms.list_objects import ListObjects
 from beam_flowlogs.transforms.read_notifications import Announced, ReadNotifications, StreamNotifications
+from beam_flowlogs.transforms.replay_dead_letters import ReplayDeadLetters
 
 _logger = logging.getLogger(__name__)
 
@@ -42,6 +44,8 @@ class Summary:
     rollups_unchanged: int = 0
     rollups_overtaken: int = 0
     rollups_rejected: int = 0
+    dead_letters_replayed: int = 0
+    dead_letters_kept: int = 0
 
     def plus(self, other: Summary) -> Summary:
         """Return both together."""
@@ -79,6 +83,13 @@ def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -
     """Index all objects below some ``s3://bucket/prefix`` locations; return what was done."""
     pipeline = _pipeline(beam_args)
     _ = pipeline | "ListObjects" >> ListObjects(urls, config) | "IndexFlowLogs" >> IndexFlowLogs(config)
+    return _run(pipeline)
+
+
+def replay(config: JobConfig, selection: Selection, beam_args: Sequence[str]) -> Summary:
+    """Put dead letters through again and settle the files of what went through; return what was done."""
+    pipeline = _pipeline(beam_args)
+    _ = pipeline | "ReplayDeadLetters" >> ReplayDeadLetters(config, selection)
     return _run(pipeline)
 
 

@@ -15,6 +15,8 @@ from beam_flowlogs.cli.drain import drain
 from beam_flowlogs.cli.generate import generate
 from beam_flowlogs.cli.options import PASS_ON
 from beam_flowlogs.cli.prune import prune
+from beam_flowlogs.cli.rejects import rejects
+from beam_flowlogs.cli.replay import replay
 from beam_flowlogs.cli.setup import setup
 from beam_flowlogs.cli.stream import stream
 from beam_flowlogs.cli.summary import summary
@@ -34,6 +36,8 @@ app.command()(prune)
 app.command(context_settings=PASS_ON)(drain)
 app.command(context_settings=PASS_ON)(backfill)
 app.command(context_settings=PASS_ON)(stream)
+app.command()(rejects)
+app.command(context_settings=PASS_ON)(replay)
 app.command()(summary)
 app.command()(verify)
 app.command()(demo)

@@ -22,6 +22,7 @@ from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
+from beam_flowlogs.reject import STAGES
 from beam_flowlogs.rollup import parse_windows
 
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -42,6 +43,8 @@ RetryFor = Annotated[
 ]
 MaxPlainBytes = Annotated[int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected.")]
 MaxRatio = Annotated[int, typer.Option(help="Times its size that one object may unpack to before it is rejected.")]
+Stage = Annotated[str, typer.Option(help=f"Only the rejects of one stage: {', '.join(STAGES)}.")]
+Reason = Annotated[str, typer.Option(help="Only the rejects with this reason, as `flowlogs rejects` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say a line for each object.")]
 

@@ -1,0 +1,54 @@
+"""`flowlogs replay`: put dead letters through again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from beam_flowlogs.cli import options as opt
+from beam_flowlogs.elastic.connection import connect
+from beam_flowlogs.elastic.setup import check_set_up
+from beam_flowlogs.reject import Selection
+
+
+def replay(
+    context: typer.Context,
+    bucket: Annotated[
+        list[str], typer.Option(help="Bucket that may be read; * and ? are allowed. Repeat for several.")
+    ],
+    dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
+    stage: opt.Stage = "",
+    reason: opt.Reason = "",
+    rollup_window: opt.Window = "60s",
+    text_format: opt.Format = "",
+    retry_for: opt.RetryFor = None,
+    max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
+    max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
+    as_json: opt.AsJson = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Put what was set aside through again, once its cause is mended, and mark what went through as replayed.
+
+    An object of which anything was set aside is read again as a whole: what is indexed already stays as it is. What
+    fails again stays in the dead letters. Give the same --rollup-window and --format as the job that set it aside.
+    Options that are not listed here go to Beam.
+    """
+    opt.log_to_stderr(verbose=verbose)
+    from beam_flowlogs.run import replay as run_replay  # here, because importing Beam takes a second that help need not
+
+    with opt.one_line_errors():
+        config = opt.job_config(
+            bucket,
+            dead_letter=dead_letter,
+            window=rollup_window,
+            text_format=text_format,
+            retry_for=retry_for,
+            max_plain_bytes=max_plain_bytes,
+            max_ratio=max_ratio,
+        )
+        selection = Selection(stage, reason).check()
+        check_set_up(connect(config.elasticsearch))
+        with opt.progress(verbose=verbose):
+            summary = run_replay(config, selection, context.args)
+        opt.show_counts("Replayed", summary, as_json=as_json)
