@@ -31,8 +31,6 @@ _EXPORTED = re.compile(_EXPORT_TIME.encode() + rb" ")
 _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _NEWLINE = ord("\n")
-_BLOCK_BYTES = 512 << 10
-"""Pieces smaller than this are parsed together, as every call of Arrow has its price."""
 _BATCH_ROWS = 16384
 """Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
 
@@ -48,7 +46,7 @@ def read_text(
     Raises DecodeError (``not-a-flow-log``, ``header-missing``, ``header-broken``, ``header-changed``,
     ``too-many-columns``, ``line-too-long``); what stands before a fault that comes later has been yielded by then.
     """
-    blocks = _blocks(pieces, limits.line_bytes)
+    blocks = _blocks(pieces, limits)
     data, blank_lines = _skip_blank(blocks)
     if not data:
         return
@@ -141,10 +139,11 @@ def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
     return b"", blank_lines
 
 
-def _blocks(pieces: Iterator[bytes], line_bytes: int) -> Iterator[_Block]:
+def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
     """Cut pieces into blocks of whole lines. What precedes a fault is yielded before it is raised."""
+    line_bytes = limits.line_bytes
     rest = b""
-    for piece in _gathered(pieces):
+    for piece in _gathered(pieces, limits.piece_bytes // 2):
         data = rest + piece
         ends = _newlines(data)
         rest = data[ends[-1] + 1 :] if len(ends) else data
@@ -159,7 +158,8 @@ def _blocks(pieces: Iterator[bytes], line_bytes: int) -> Iterator[_Block]:
         yield _block(rest)
 
 
-def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _gathered(pieces: Iterator[bytes], least: int) -> Iterator[bytes]:
+    """Join pieces to ``least`` bytes or more, as every call of Arrow has its price."""
     held: list[bytes] = []
     size = 0
     fault: DecodeError | None = None
@@ -167,7 +167,7 @@ def _gathered(pieces: Iterator[bytes]) -> Iterator[bytes]:
         for piece in pieces:
             held.append(piece)
             size += len(piece)
-            if size >= _BLOCK_BYTES:
+            if size >= least:
                 yield b"".join(held)
                 held, size = [], 0
     except DecodeError as error:
