@@ -1,0 +1,155 @@
+"""Messages are hidden while they are under way, and no longer."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from beam_flowlogs.sqs_queue import LONGEST_HOLD_S, MOST_VISIBILITY_S, QueueConfig, SqsQueue, VisibilityKeeper
+from tests.fake_sqs import FakeSqs
+
+
+@pytest.fixture
+def sqs() -> FakeSqs:
+    return FakeSqs()
+
+
+@pytest.fixture
+def queue(sqs: FakeSqs) -> SqsQueue:
+    return SqsQueue(cast(Any, sqs), "https://sqs/q", retry_for=0, visibility_s=30)
+
+
+@pytest.fixture
+def keeper(sqs: FakeSqs, monkeypatch: pytest.MonkeyPatch) -> VisibilityKeeper:
+    """A keeper by the queue's clock that does nothing by itself."""
+    monkeypatch.setattr("beam_flowlogs.sqs_queue.time.monotonic", lambda: sqs.now)
+    monkeypatch.setattr(VisibilityKeeper, "_run", lambda self: None)
+    return VisibilityKeeper()
+
+
+def _receive(sqs: FakeSqs, queue: SqsQueue, count: int) -> list[str]:
+    for number in range(count):
+        sqs.send(f"message {number}")
+    found = []
+    while messages := queue.receive(0):
+        found += [message.receipt for message in messages]
+    return found
+
+
+def test_a_received_message_is_hidden_for_the_queues_visibility_and_then_comes_again(
+    sqs: FakeSqs, queue: SqsQueue
+) -> None:
+    sqs.send("hello")
+    (first,) = queue.receive(0)
+    assert (first.body, first.receive_count, first.sent_ms) == ("hello", 1, 1_000_000)
+    assert queue.receive(0) == []
+
+    sqs.now += 30
+
+    (again,) = queue.receive(0)
+    assert again.receive_count == 2
+    assert again.receipt != first.receipt
+
+
+def test_more_than_ten_receipts_are_deleted_in_several_requests(sqs: FakeSqs, queue: SqsQueue) -> None:
+    receipts = _receive(sqs, queue, 25)
+
+    assert queue.delete(receipts) == 25
+    assert len(sqs) == 0
+    assert sqs.calls.count("delete") == 3
+
+
+def test_a_receipt_that_expired_is_not_counted_as_deleted(sqs: FakeSqs, queue: SqsQueue) -> None:
+    receipts = _receive(sqs, queue, 2)
+    sqs.now += 31
+
+    assert queue.delete(receipts) == 0
+    assert len(sqs) == 2
+
+
+def test_a_held_message_stays_hidden_for_as_long_as_it_is_held(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
+) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 12), 5))
+
+    for _ in range(20):
+        sqs.now += 9
+        keeper.extend()
+        assert sqs.visible() == 0
+
+    kept = keeper.kept()
+    assert (kept.messages, kept.bytes, kept.expired) == (12, 60, 0)
+    assert kept.extended > 12
+
+
+def test_a_message_is_extended_only_when_a_third_of_its_time_has_passed(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
+) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+
+    for _ in range(100):
+        sqs.now += 1
+        keeper.extend()
+
+    assert sqs.calls.count("hide") == 10
+
+
+def test_a_message_let_go_is_extended_no_more(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
+    receipts = _receive(sqs, queue, 2)
+    keeper.hold(queue, dict.fromkeys(receipts, 0))
+    keeper.let_go(receipts[:1])
+
+    sqs.now += 20
+    keeper.extend()
+    sqs.now += 15
+
+    assert sqs.visible() == 1
+
+
+def test_what_another_process_has_deleted_is_held_no_more(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
+) -> None:
+    receipts = _receive(sqs, queue, 3)
+    keeper.hold(queue, dict.fromkeys(receipts, 7))
+    queue.delete(receipts[:2])
+
+    sqs.now += 10
+    keeper.extend()
+
+    kept = keeper.kept()
+    assert (kept.messages, kept.bytes, kept.extended, kept.expired) == (1, 7, 1, 2)
+
+
+def test_a_message_is_not_held_for_ever(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+
+    for _ in range(LONGEST_HOLD_S // 10 + 4):
+        sqs.now += 10
+        keeper.extend()
+
+    assert keeper.kept().messages == 0
+    assert sqs.visible() == 1
+
+
+def test_what_is_given_back_can_be_received_at_once(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 12), 0))
+
+    assert keeper.give_back() == 12
+    assert sqs.visible() == 12
+    assert keeper.kept().messages == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"urls": ()}, "--queue-url"),
+        ({"shards": 0}, "shards is 0"),
+        ({"max_in_flight": 0}, "max_in_flight is 0"),
+        ({"visibility_s": 2}, "visibility_s is 2"),
+        ({"visibility_s": MOST_VISIBILITY_S + 1}, "43200"),
+    ],
+)
+def test_a_configuration_that_cannot_work_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        QueueConfig(**{"urls": ("https://sqs/q",), **arguments})
