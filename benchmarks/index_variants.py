@@ -100,8 +100,8 @@ VARIANTS: Mapping[str, Variant] = {
     "every field indexed, LZ4": Variant({"codec": "default"}, _all_indexed),
     "every field indexed": Variant({}, _all_indexed),
     "doc values, addresses and time indexed": Variant({}),
-    "the same, what is logged twice not even doc values": Variant({}, _logged_twice_kept_once),
     "the same, sorted by interface and time": Variant(_sorted(*_BY_INTERFACE)),
+    "the same, what is logged twice not even doc values": Variant({}, _logged_twice_kept_once),
     "the same, synthetic source, not sorted": Variant(_SYNTHETIC),
     "logsdb, sorted by time": Variant(LOGSDB | _sorted("@timestamp")),
     "**logsdb, sorted by interface and time**": Variant(_CHOSEN),
@@ -124,5 +124,5 @@ VARIANTS: Mapping[str, Variant] = {
 }
 """The variants, by the names that the table gives them; documents have their source stored where nothing is said."""
 
-CHOSEN = "**logsdb, sorted by interface and time**"
 CHOSEN_WITHOUT_LOGSDB = "the same, sorted by interface and time"
+"""The chosen way where the server has no logsdb."""
