@@ -6,8 +6,10 @@ than what can be searched. Rendering goes on while the bodies before are on thei
 
 from __future__ import annotations
 
+import logging
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -22,11 +24,13 @@ from beam_flowlogs.record_batch import decode
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
 from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import BadRow, Rows
-from beam_flowlogs.s3_client import ObjectRejected
+from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable
 from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, open_object, parse_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+_logger = logging.getLogger(__name__)
 
 _REJECTS_PER_FILE = 5_000
 _BYTES_PER_FILE = 8 << 20
@@ -69,7 +73,8 @@ def index_object(
         way = _Way(opened, ref, stream, dead_letters)
         reason = detail = ""
         try:
-            for rows in decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref)):
+            batches = decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref))
+            while (rows := _next(batches)) is not None:
                 way.add(rows, config)
         except (DecodeError, ObjectRejected) as error:
             reason = error.reason
@@ -82,6 +87,23 @@ def index_object(
             return done
         file = _set_aside_object(ref, reason, detail, dead_letters)
         return done._replace(reason=reason, dead_letters=(*done.dead_letters, file))
+
+
+@contextmanager
+def _bugs_as_rejects() -> Iterator[None]:
+    """Make an error that nobody thought of a reject of this one object: it must not stop all the others for ever."""
+    try:
+        yield
+    except (DecodeError, ObjectRejected, ObjectChanged, ObjectUnavailable):
+        raise
+    except Exception as error:
+        _logger.exception("an object could not be decoded or rendered; it is set aside")
+        raise DecodeError("unexpected-error", f"{type(error).__name__}: {error}; please report this") from error
+
+
+def _next(batches: Iterator[Rows]) -> Rows | None:
+    with _bugs_as_rejects():
+        return next(batches, None)
 
 
 def _slot_ms(ref: ObjectRef) -> int | None:
@@ -128,9 +150,11 @@ class _Way:
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
         for part in by_presence(rows):
+            with _bugs_as_rejects():
+                items = bulk_items(part, self._origin)
             begin, self._submitted = self._submitted, self._submitted + part.batch.num_rows
             self._under_way.append(_Sent(begin, self._submitted, part))
-            self._stream.submit(bulk_items(part, self._origin))
+            self._stream.submit(items)
             self._settle(self._stream.poll())
 
     def finish(self) -> IndexedObject:

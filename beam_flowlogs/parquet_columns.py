@@ -92,6 +92,8 @@ Column: TypeAlias = "Words | Numbers"
 
 def is_text(kind: pa.DataType) -> bool:
     """Tell whether a column of a Parquet file holds text, or bytes that may be text."""
+    if pa.types.is_dictionary(kind):
+        return is_text(kind.value_type)
     return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
 
 

@@ -27,9 +27,10 @@ def plain_size(file: IO[bytes], metadata: Any, most: int) -> int:
     It stops counting past ``most``. Raises DecodeError (``page-too-large``, ``parquet-broken``).
     """
     total = 0
-    for group in range(metadata.num_row_groups):
-        for at in range(metadata.num_columns):
-            column = metadata.row_group(group).column(at)
+    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
+    for group in groups:
+        for at in range(metadata.num_columns if group.num_rows else 0):
+            column = group.column(at)
             start = column.data_page_offset
             if column.has_dictionary_page:
                 start = min(start, column.dictionary_page_offset)

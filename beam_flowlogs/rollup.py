@@ -140,6 +140,9 @@ def merge(
     dimensions = {name: _at(stored, path) or "" for name, path in DIMENSIONS.items()}
     changed = False
     for part in parts:
+        there = known.get(part.object_id)
+        if there and _records(there[0]) > _records(part.counters):
+            continue  # of an attempt that saw less of the object: what the fuller one counted can still be found
         kept = [list(part.counters), part.first_seen, part.last_seen, *([part.details] if part.details else [])]
         changed |= known.get(part.object_id) != kept
         known[part.object_id] = kept
@@ -148,6 +151,11 @@ def merge(
                 dimensions[name] = value
                 changed = True
     return _document(key, known, dimensions, pane) if changed else None
+
+
+def _records(counters: Sequence[int]) -> int:
+    """Return how many records a part counts."""
+    return counters[0] + counters[15] + counters[16]
 
 
 def parts_of(document: Mapping[str, Any]) -> tuple[RollUpKey, list[Part]]:

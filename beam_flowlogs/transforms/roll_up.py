@@ -14,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
-from beam_flowlogs.reject import DeadLetters, Reject
+from beam_flowlogs.reject import DeadLetters, Reject, rollup_file
 from beam_flowlogs.rollup import Part, RollUpKey, decode_part
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
@@ -96,7 +96,8 @@ class _MergeFn(beam.DoFn):
         for key, item in result.rejected:
             detail = f"roll-up {key.id}: Elasticsearch answers {item.status}: {item.detail}"
             _logger.warning("a roll-up was set aside: %s", detail)
-            self._dead_letters.write(f"rollup/{key.id}", [Reject("rollup", item.reason, detail, data=item.data)])
+            reject = Reject("rollup", item.reason, detail, data=item.data)
+            self._dead_letters.write(rollup_file(key.id, item.data), [reject])
             self._counters["rejected"].inc()
         merged = self._merged
         self.start_bundle()
