@@ -26,15 +26,23 @@ _ERRORS = {"filter_path": "errors,items.*.error"}
 
 
 class Bodies:
-    """The bodies of ``records`` generated records in ``file``; ``keep`` is given each object, by key, as it is made."""
+    """The bodies of ``records`` generated records in ``file``, of six flow logs and ``slots`` times five minutes.
+
+    ``keep`` is given each object, by key, as it is made.
+    """
 
     def __init__(
-        self, file: Path, version: int, records: int, keep: Callable[[str, bytes], object] = lambda _key, _body: None
+        self,
+        file: Path,
+        version: int,
+        records: int,
+        slots: int,
+        keep: Callable[[str, bytes], object] = lambda _key, _body: None,
     ) -> None:
         self._file = file
         self._sizes: list[tuple[int, int]] = []
         limits = BulkConfig()
-        config = GeneratorConfig(start=_START, records=records, slots=24, names=vpc_format(version))
+        config = GeneratorConfig(start=_START, records=records, slots=slots, names=vpc_format(version))
         with file.open("wb") as out:
 
             def sink(key: str, body: bytes) -> None:

@@ -102,7 +102,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="flowlogs-bench-") as temporary:
         folder = Path(temporary)
         folder.chmod(0o755)  # under root, Elasticsearch runs as somebody else
-        bodies = Bodies(folder / "bodies", options.version, options.records)
+        bodies = Bodies(folder / "bodies", options.version, options.records, slots=24)
         with ElasticsearchServer(folder / "elasticsearch", version=options.elasticsearch) as started:
             release = Elasticsearch(started.url).info()["version"]["number"]
             server = Server(started)
