@@ -266,7 +266,9 @@ def _dates(times_ms: pa.Int64Array, form: str) -> pa.StringArray:
     whole = pc.equal(pc.multiply(pc.divide(times_ms, 1000), 1000), times_ms)
     unit = "s" if pc.all(whole).as_py() else "ms"
     stamps = (times_ms if unit == "ms" else pc.divide(times_ms, 1000)).cast(pa.timestamp(unit))
-    return pc.strftime(stamps, format=form)
+    texts = pc.strftime(stamps, format=form)
+    # A whole second is written as such whatever stands beside it: a document depends on its record alone.
+    return texts if unit == "s" else pc.replace_substring(texts, ".000Z", "Z")
 
 
 def _iso(times_ms: Column) -> Value:
