@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_DOT, _ZERO, _COLON = b".0:"
+_DOT, _ZERO = b".0"
 
 
 class Addresses(NamedTuple):
@@ -29,22 +29,26 @@ class Addresses(NamedTuple):
 
 
 def parse_addresses(column: pa.StringArray) -> Addresses:
-    """Return the addresses of a string column; text that is no address is not ``valid``."""
-    size = len(column)
-    packed = np.zeros((size, 16), np.uint8)
-    valid = pc.is_valid(column).to_numpy(zero_copy_only=False)
-    is_v6 = np.zeros(size, bool)
-    if (_characters(column) == _COLON).any():
-        is_v6 = pc.fill_null(pc.match_substring(column, ":"), False).to_numpy(zero_copy_only=False)
+    """Return the addresses of a string column; text that is no address is not ``valid``.
+
+    Each distinct text is parsed once: a batch's addresses are of few hosts, and to tell them apart takes a sixth.
+    """
+    encoded = column.dictionary_encode()
+    distinct = encoded.dictionary
+    known = np.zeros((len(distinct) + 1, 16), np.uint8)  # the last stands for null
+    is_v6, valid = np.zeros((2, len(known)), bool)
+    is_v6[:-1] = pc.match_substring(distinct, ":").to_numpy(zero_copy_only=False)
+    valid[:-1] = True
     is_v4 = valid & ~is_v6
-    quads = _parse_v4(column if is_v4.all() else column.filter(pa.array(is_v4)))
+    quads = _parse_v4(distinct.filter(pa.array(is_v4[:-1])))
     if quads is not None:
-        packed[is_v4, :4] = quads
+        known[is_v4, :4] = quads
     else:
-        _parse_each(column, is_v4, socket.AF_INET, packed, valid)
+        _parse_each(distinct, is_v4, socket.AF_INET, known, valid)
     if is_v6.any():
-        _parse_each(column, is_v6, socket.AF_INET6, packed, valid)
-    return Addresses(packed, is_v6, valid)
+        _parse_each(distinct, is_v6, socket.AF_INET6, known, valid)
+    places = pc.fill_null(encoded.indices, len(distinct)).to_numpy(zero_copy_only=False)
+    return Addresses(known.take(places, axis=0), is_v6.take(places), valid.take(places))
 
 
 def offsets(column: pa.StringArray) -> npt.NDArray[np.int32]:
@@ -86,23 +90,17 @@ def _parse_v4(column: pa.StringArray) -> npt.NDArray[np.uint8] | None:
 
 
 def _parse_each(
-    column: pa.StringArray,
+    texts: pa.StringArray,
     rows: npt.NDArray[np.bool_],
     family: int,
     packed: npt.NDArray[np.uint8],
     valid: npt.NDArray[np.bool_],
 ) -> None:
-    """Fill ``packed`` for some rows by the distinct text among them; mark those that are no address."""
-    encoded = column.filter(pa.array(rows)).dictionary_encode()
-    known = np.zeros((len(encoded.dictionary), 16), np.uint8)
-    good = np.ones(len(encoded.dictionary), bool)
-    for at, text in enumerate(encoded.dictionary.to_pylist()):
+    """Fill ``packed`` for some texts, one after the other; mark those that are no address."""
+    for at in np.flatnonzero(rows).tolist():
         try:
-            address = socket.inet_pton(family, text)
+            address = socket.inet_pton(family, texts[at].as_py())
         except (OSError, ValueError):
-            good[at] = False
+            valid[at] = False
         else:
-            known[at, : len(address)] = np.frombuffer(address, np.uint8)
-    places = encoded.indices.to_numpy()
-    packed[rows] = known[places]
-    valid[rows] = good[places]
+            packed[at, : len(address)] = np.frombuffer(address, np.uint8)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -63,7 +64,7 @@ def read_text(
     else:
         raise _no_header(head)
     try:
-        for block in chain([_block(data)] if data else [], blocks):
+        for block in chain([_Block(data)] if data else [], blocks):
             yield from parser.parse(block)
     except DecodeError as error:
         raise DecodeError(error.reason, f"after {parser.number} rows: {error.detail}") from error
@@ -102,25 +103,24 @@ def _no_header(head: bytes) -> DecodeError:
     return DecodeError("not-a-flow-log", f"it is neither gzip, zstd, Parquet nor text (it begins with {start!r})")
 
 
-class _Block(NamedTuple):
-    """Whole lines, and where they end: at newlines, or at the end of the data."""
+@dataclass(frozen=True)
+class _Block:
+    """Whole lines; the last one may lack its newline where the data ends."""
 
     data: bytes
-    ends: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return self.data.count(b"\n") + (not self.data.endswith(b"\n"))
+
+    @cached_property
+    def _ends(self) -> npt.NDArray[np.int64]:
+        ends = np.flatnonzero(np.frombuffer(self.data, np.uint8) == _NEWLINE)
+        return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
 
     def line(self, at: int) -> bytes:
         """Return one line, without its end."""
-        start = self.ends[at - 1] + 1 if at else 0
-        return self.data[start : self.ends[at]].removesuffix(b"\r")
-
-
-def _newlines(data: bytes) -> npt.NDArray[np.int64]:
-    return np.flatnonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
-
-
-def _block(data: bytes) -> _Block:
-    ends = _newlines(data)
-    return _Block(data, ends if data.endswith(b"\n") else np.append(ends, len(data)))
+        start = self._ends[at - 1] + 1 if at else 0
+        return self.data[start : self._ends[at]].removesuffix(b"\r")
 
 
 def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
@@ -135,7 +135,7 @@ def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
         if content:
             start = data.rfind(b"\n", 0, len(data) - len(content)) + 1
             return data[start:], blank_lines + data.count(b"\n", 0, start)
-        blank_lines += len(block.ends)
+        blank_lines += len(block)
     return b"", blank_lines
 
 
@@ -145,17 +145,26 @@ def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
     rest = b""
     for piece in _gathered(pieces, limits.piece_bytes // 2):
         data = rest + piece
-        ends = _newlines(data)
-        rest = data[ends[-1] + 1 :] if len(ends) else data
-        too_long = np.flatnonzero(np.diff(ends, prepend=-1) > line_bytes + 1)
-        if len(too_long):
-            ends = ends[: too_long[0]]
-        if len(ends):
-            yield _Block(data[: ends[-1] + 1], ends)
-        if len(too_long) or len(rest) > line_bytes:
+        end = data.rfind(b"\n") + 1
+        rest = data[end:]
+        sound = _of_lines_up_to(line_bytes, data, end)
+        if sound:
+            yield _Block(data[:sound])
+        if sound < end or len(rest) > line_bytes:
             raise DecodeError("line-too-long", f"a line is longer than {line_bytes} bytes: is it a flow log?")
     if rest:
-        yield _block(rest)
+        yield _Block(rest)
+
+
+def _of_lines_up_to(line_bytes: int, data: bytes, end: int) -> int:
+    """Return where the first line of more than ``line_bytes`` begins; if none does, ``end``: behind the last newline."""
+    start = 0
+    while start < end:
+        newline = data.rfind(b"\n", start, start + line_bytes + 1)
+        if newline < 0:
+            break
+        start = newline + 1
+    return start
 
 
 def _gathered(pieces: Iterator[bytes], least: int) -> Iterator[bytes]:
@@ -212,9 +221,9 @@ class _BlockParser:
 
     def parse(self, block: _Block) -> Iterator[Rows]:
         """Yield a block's rows."""
-        number, self.number = self.number, self.number + len(block.ends)
+        number, self.number = self.number, self.number + len(block)
         batch = None if self._needs_a_look(block.data) else self._fast(block.data)
-        if batch is not None and batch.num_rows == len(block.ends):
+        if batch is not None and batch.num_rows == self.number - number:
             numbers = np.arange(number, self.number)
             rows = check_rows(batch, numbers, self._slot_ms, lambda at: self._kept(block.line(at)))
             yield from rows.split(_BATCH_ROWS)
@@ -249,7 +258,7 @@ class _BlockParser:
         numbers: list[int] = []
         bad: list[BadRow] = []
         changed = False
-        for row, line in enumerate(map(block.line, range(len(block.ends))), number):
+        for row, line in enumerate(map(block.line, range(len(block))), number):
             if not line.strip(_BLANK) or line == self._header:
                 continue
             fault = self._fault(line)
