@@ -9,6 +9,7 @@ so that sending it twice writes it once.
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
@@ -36,8 +37,10 @@ class BulkConfig:
     """Limits of one process's bulk requests: bytes and items of a body, bodies in flight, seconds of patience.
 
     `retry_for`: how many seconds a body may make no progress before BulkGaveUp is raised; None waits for ever, with a
-    warning every `warn_every` seconds. Delays between attempts double from `first_delay` to `longest_delay` seconds.
-    Bodies in memory come to at most `concurrency * max_bytes`: they are sent from where they lie.
+    warning of each kind of trouble every `warn_every` seconds. Delays between attempts double from `first_delay` to
+    `longest_delay` seconds.
+    Bodies in memory come to at most `concurrency * max_bytes`: they are sent from where they lie. A stream holds the
+    results of twice as many, until those before them are told of.
     """
 
     max_bytes: int = 8 * 1024 * 1024
@@ -46,7 +49,7 @@ class BulkConfig:
     retry_for: float | None = None
     first_delay: float = 0.2
     longest_delay: float = 15.0
-    warn_every: float = 30.0
+    warn_every: float = 60.0
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_actions", "concurrency", "first_delay", "longest_delay", "warn_every"):
@@ -97,7 +100,7 @@ class BulkWriter:
         self._room = threading.BoundedSemaphore(self.config.concurrency)
         self._gate = AdaptiveGate(self.config.concurrency)
         self._threads = ThreadPoolExecutor(self.config.concurrency, thread_name_prefix="bulk")
-        self._warning = _Warning(self.config.warn_every)
+        self._warnings = _Warnings(self.config.warn_every)
 
     @property
     def in_flight(self) -> int:
@@ -153,7 +156,7 @@ class BulkWriter:
             again = body.take(outcome.again)
             todo.appendleft(again)
             total.retries += 1
-            self._wait(again, outcome.trouble, attempt, time.monotonic() - progress, cancelled)
+            self._wait(again, outcome.troubles, attempt, time.monotonic() - progress, cancelled)
             attempt += 1
         return total.result()
 
@@ -180,13 +183,17 @@ class BulkWriter:
             self._gate.speed_up(seconds, len(data))
         return outcome
 
-    def _wait(self, body: Body, trouble: str, attempt: int, stuck: float, cancelled: threading.Event) -> None:
+    def _wait(
+        self, body: Body, troubles: dict[str, str], attempt: int, stuck: float, cancelled: threading.Event
+    ) -> None:
         limit = self.config.retry_for
         if limit is not None and stuck >= limit:
             raise BulkGaveUp(
-                f"{len(body.items)} bulk items made no progress for {stuck:.1f} s (retry_for is {limit:g} s). {trouble}"
+                f"{len(body.items)} bulk items made no progress for {stuck:.1f} s (retry_for is {limit:g} s). "
+                + " ".join(troubles.values())
             )
-        self._warning.tell(len(body.items), stuck, trouble)
+        for reason, trouble in troubles.items():
+            self._warnings.tell(reason, len(body.items), stuck, trouble)
         longest = min(self.config.longest_delay, self.config.first_delay * 2.0 ** min(attempt, 30))
         if cancelled.wait(random.uniform(longest / 2, longest)):  # noqa: S311 (spreads load, guards nothing)
             raise BulkCancelled(f"{len(body.items)} items were waiting to be sent again: their stream was closed")
@@ -215,10 +222,14 @@ class BulkStream:
         self.cancel()
 
     def submit(self, items: pa.Array | pa.ChunkedArray) -> None:
-        """Send `items` in the background; waits while as many bodies as the writer may hold are under way."""
+        """Send `items` in the background; waits while as many bodies as the writer may hold are under way.
+
+        One that is stuck holds back those that ended after it: with twice as many behind it as may be under way, wait
+        for it, or what the caller keeps for each of them would grow without end.
+        """
         config = self._writer.config
         for body in cut(items, self._submitted, config.max_bytes, config.max_actions):
-            self._collect(wait=False)
+            self._collect(at_most=2 * config.concurrency - 1)
             self._under_way.append(self._writer._start(body, self._cancelled))
             self._submitted += len(body.items)
 
@@ -228,7 +239,7 @@ class BulkStream:
         Never waits. Bodies end out of order, but one is told of only when all before it are: what the polls of a
         stream have told of is always the items from its first to some last.
         """
-        self._collect(wait=False)
+        self._collect()
         return self._take()
 
     def flush(self) -> BulkResult:
@@ -236,7 +247,7 @@ class BulkStream:
 
         Positions count submitted items from the last flush on; those of a later poll or flush begin at 0.
         """
-        self._collect(wait=True)
+        self._collect(at_most=0)
         self._submitted = 0
         return self._take()
 
@@ -251,8 +262,9 @@ class BulkStream:
         result, self._total = self._total.result(), _Total()
         return result
 
-    def _collect(self, *, wait: bool) -> None:
-        while self._under_way and (wait or self._under_way[0].done()):
+    def _collect(self, *, at_most: float = math.inf) -> None:
+        """Add the results of bodies that have ended, and wait until `at_most` are under way."""
+        while self._under_way and (len(self._under_way) > at_most or self._under_way[0].done()):
             self._total.merge(self._under_way.popleft().result())
 
 
@@ -287,20 +299,20 @@ class _Total:
         return BulkResult(self.written, conflicts, rejected, self.retries, self.bytes, tuple(self.latencies))
 
 
-class _Warning:
-    """Says at a bounded rate what is failing and for how long; shared by the threads of a writer."""
+class _Warnings:
+    """Says what is failing and for how long, each reason at a bounded rate; shared by the threads of a writer."""
 
     def __init__(self, every: float) -> None:
         self._every = every
-        self._told = float("-inf")
+        self._told: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def tell(self, items: int, stuck: float, trouble: str) -> None:
+    def tell(self, reason: str, items: int, stuck: float, trouble: str) -> None:
         now = time.monotonic()
         with self._lock:
-            if now - self._told < self._every:
+            if now - self._told.get(reason, float("-inf")) < self._every:
                 return
-            self._told = now
+            self._told[reason] = now
         _logger.warning(
             "Elasticsearch has not taken %d bulk items for %.0f s; nothing is lost, they are sent again. %s",
             items,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -15,10 +15,29 @@ from elasticsearch.serializer import CompatibilityModeNdjsonSerializer, OrjsonSe
 
 # Every item keeps its status, so that positions stay aligned; an eighth of the full answer's bytes.
 _PARAMS = {
-    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.caused_by.reason"
+    "filter_path": "errors,items.*.status,items.*.error.type,items.*.error.reason,items.*.error.index,"
+    "items.*.error.caused_by.reason"
 }
 _HEADERS = {"content-type": "application/x-ndjson", "accept": "application/json"}
 _LONGEST_DETAIL = 500  # characters: a proxy's garbage must not fill the log
+
+# 400s and 404s that tell of the cluster's state, which an operator can change, and of no fault of the document.
+_STATES = frozenset({"index_closed_exception", "index_not_found_exception", "validation_exception"})
+
+_CURES = {
+    "cluster_block_exception": (
+        "If it was blocked on purpose, take the block away: "
+        'PUT <index>/_settings {"index.blocks.write": null, "index.blocks.read_only": null}, or, of the whole cluster, '
+        'PUT _cluster/settings {"persistent": {"cluster.blocks.read_only": null}}. '
+        "If the disk is full, make room: Elasticsearch then takes the block away itself."
+    ),
+    "index_closed_exception": "Open it (POST <index>/_open), or delete it if nobody needs what it holds.",
+    "index_not_found_exception": (
+        "Create it, or let it be created: its index template needs allow_auto_create "
+        "(`flowlogs setup` sees to that for the indices of flow logs)."
+    ),
+    "validation_exception": "Where there are too many shards, delete old indices or raise cluster.max_shards_per_node.",
+}
 
 
 class Verdict(Enum):
@@ -38,7 +57,7 @@ def verdict(operation: str, status: int, error_type: str = "") -> Verdict:
         return Verdict.RESEND if operation == "update" else Verdict.CONFLICT
     if status in (401, 403, 408, 429) or status >= 500:  # 403: a block on the index, or a right that the key lacks
         return Verdict.RESEND
-    if error_type == "validation_exception":  # the cluster may hold no more shards: not the document's fault
+    if error_type in _STATES:
         return Verdict.RESEND
     return Verdict.REJECT
 
@@ -98,7 +117,7 @@ class Outcome(NamedTuple):
     conflicts: list[int]
     rejected: list[ItemRejected]
     again: list[int]
-    trouble: str  # why, of one of those to send again
+    troubles: dict[str, str]  # why, of those to send again: a sentence by reason
     overloaded: bool  # the cluster asked for less
 
 
@@ -135,7 +154,7 @@ def send(client: Elasticsearch, body: Body, data: memoryview) -> Outcome:
         if len(items) != len(body.items):
             raise Refused(200, "wrong_answer", f"{len(body.items)} items were sent, {len(items)} were answered")
         if answer["errors"] is False:
-            return Outcome(len(items), [], [], [], "", overloaded=False)
+            return Outcome(len(items), [], [], [], {}, overloaded=False)
         return _judge(body, items)
     except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise Refused(200, "wrong_answer", f"not an answer to a bulk request: {answer!r}") from e
@@ -145,8 +164,8 @@ def outcome_of(refused: Refused, body: Body) -> Outcome:
     """What the refusal of a whole request means for its items; a divisible body has but one left."""
     if refused.divisible:
         item = body.rejected(0, refused.status, refused.reason, refused.detail)
-        return Outcome(0, [], [item], [], "", overloaded=False)
-    return Outcome(0, [], [], list(range(len(body.items))), str(refused), overloaded=True)
+        return Outcome(0, [], [item], [], {}, overloaded=False)
+    return Outcome(0, [], [], list(range(len(body.items))), {refused.reason: str(refused)}, overloaded=True)
 
 
 def _post(client: Elasticsearch, data: memoryview) -> Any:
@@ -168,7 +187,8 @@ def _post(client: Elasticsearch, data: memoryview) -> Any:
 
 
 def _judge(body: Body, items: Sequence[dict[str, Any]]) -> Outcome:
-    written, conflicts, rejected, again, trouble, overloaded = 0, [], [], [], "", False
+    written, conflicts, rejected, again, overloaded = 0, [], [], [], False
+    troubles: dict[str, str] = {}
     for index, item in enumerate(items):
         ((operation, answer),) = item.items()
         status = answer["status"]
@@ -183,20 +203,29 @@ def _judge(body: Body, items: Sequence[dict[str, Any]]) -> Outcome:
             case Verdict.RESEND:
                 again.append(index)
                 overloaded = overloaded or status == 429 or status >= 500
-                trouble = trouble or describe(status, kind, error.get("reason", ""))
+                if kind not in troubles:
+                    troubles[kind] = describe(status, kind, _with_index(error))
             case _:
                 causes = [error.get("reason", ""), error.get("caused_by", {}).get("reason", "")]
                 detail = ": ".join(cause for cause in causes if cause)
                 rejected.append(body.rejected(index, status, kind or f"status_{status}", detail))
-    return Outcome(written, conflicts, rejected, again, trouble, overloaded)
+    return Outcome(written, conflicts, rejected, again, troubles, overloaded)
+
+
+def _with_index(error: Mapping[str, Any]) -> str:
+    """What an item's error says, beginning with the index where it leaves it out."""
+    reason, index = str(error.get("reason", "")), str(error.get("index", ""))
+    return reason if index in reason else f"index [{index}] {reason}"
 
 
 def describe(status: int, reason: str, detail: str) -> str:
     """One sentence of what Elasticsearch, or the way to it, said, and one with the cure."""
-    if status == 0:
+    if reason in _CURES:
+        cure = _CURES[reason]
+    elif status == 0:
         cure = "Check that Elasticsearch is up, and its address, port and certificate."
     elif status in (401, 403):
-        cure = "Check the credentials that the configuration names, their rights on the index, and blocks on it."
+        cure = "Check the credentials that the configuration names, and their rights on the index."
     elif status == 429 or status >= 500:
         cure = "The cluster has too much to do, or no disk left: give it more, or send less."
     else:

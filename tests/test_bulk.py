@@ -56,8 +56,9 @@ def items(count: int, first: int = 0, operation: str = "create") -> pa.Array:
         ("create", 500, "anything", Verdict.RESEND),
         ("create", 400, "validation_exception", Verdict.RESEND),
         ("create", 400, "document_parsing_exception", Verdict.REJECT),
-        ("create", 400, "index_closed_exception", Verdict.REJECT),
-        ("create", 404, "index_not_found_exception", Verdict.REJECT),
+        ("create", 400, "index_closed_exception", Verdict.RESEND),
+        ("create", 404, "index_not_found_exception", Verdict.RESEND),
+        ("update", 404, "document_missing_exception", Verdict.REJECT),
     ],
 )
 def test_each_status_has_one_verdict(operation: str, status: int, error_type: str, expected: Verdict) -> None:
@@ -250,6 +251,23 @@ def test_a_warning_comes_again_while_trouble_lasts_and_says_for_how_long(
     assert told[1].created - told[0].created >= 0.5
 
 
+def test_each_kind_of_trouble_is_told_on_its_own(server: FakeElasticsearch, caplog: pytest.LogCaptureFixture) -> None:
+    seen: Counter[str] = Counter()
+
+    def troubled(name: str, _: Any) -> tuple[int, str] | None:
+        seen[name] += 1
+        kind = {"0": (429, "es_rejected_execution_exception"), "1": (400, "index_closed_exception")}.get(name)
+        return kind if seen[name] < 4 else None
+
+    server.item_fault = troubled
+    with caplog.at_level(logging.WARNING, "beam_flowlogs"):
+        writer(server).write(items(3))
+    told = [record.getMessage() for record in caplog.records if record.name == "beam_flowlogs.bulk"]
+    assert len(told) == 2
+    assert "send less" in told[0]
+    assert "POST <index>/_open" in told[1]
+
+
 def test_an_interrupt_ends_a_wait_without_end() -> None:
     program = """
 import pyarrow as pa
@@ -300,6 +318,21 @@ def test_a_submit_waits_while_as_many_bodies_as_allowed_are_under_way(server: Fa
         go_on.set()
         second.join(10)
         assert stream.flush().written == 6
+
+
+def test_what_ends_behind_a_stuck_body_does_not_pile_up_without_end(server: FakeElasticsearch) -> None:
+    go_on = threading.Event()
+    server.item_fault = lambda name, _: (429, "busy") if name == "0" and not go_on.is_set() else None
+    data = pa.chunked_array([items(1, first=n) for n in range(20)])
+    with writer(server, concurrency=2).stream() as stream:
+        feeding = threading.Thread(target=stream.submit, args=(data,))
+        feeding.start()
+        feeding.join(1)
+        assert feeding.is_alive()
+        assert sorted(server.documents) == ["1", "2", "3"]
+        go_on.set()
+        feeding.join(10)
+        assert stream.flush().written == 20
 
 
 def test_positions_count_through_all_submits_of_a_flush_and_begin_anew(server: FakeElasticsearch) -> None:

@@ -51,8 +51,22 @@ def test_one_address_is_written_as_a_tuple_too() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
+    [{"urls": ("hunter2",)}, {"urls": ("https://h:hunter2",)}, {"urls": ("hunter2://h",)}, {"cloud_id": "hunter2"}],
+)
+def test_what_may_be_a_secret_in_the_wrong_place_is_not_repeated(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="not shown") as caught:
+        ElasticsearchConfig(**arguments)
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value)).replace("ElasticsearchConfig(**", "")
+
+
+@pytest.mark.parametrize(
+    "arguments",
     [
         {"urls": ("https://elastic:hunter2@search.example:9200",)},
+        {"urls": ("elastic:hunter2@search.example:9200",)},
+        {"urls": ("https://elastic:12#hunter2@search.example:9200",)},
+        {"urls": ("https://elastic:12/hunter2@search.example:9200",)},
+        {"urls": ("https://search.example:9200/?api_key=hunter2",)},
         {"urls": (URL,), "api_key": "hunter2"},
         {"urls": (URL,), "username": "u", "password": "hunter2"},
         {"urls": (URL,), "bearer": "hunter2"},

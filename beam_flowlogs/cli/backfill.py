@@ -18,7 +18,7 @@ def backfill(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
-    retry_for: opt.RetryFor = None,
+    retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
     as_json: opt.AsJson = False,

@@ -21,7 +21,7 @@ def drain(
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
     limit: Annotated[int, typer.Option(min=1, help="Messages of one round: so many are in flight at most.")] = 1000,
-    retry_for: opt.RetryFor = None,
+    retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
     as_json: opt.AsJson = False,

@@ -39,7 +39,10 @@ Format = Annotated[
 ]
 RetryFor = Annotated[
     float | None,
-    typer.Option(help="Seconds that S3, SQS or Elasticsearch may be out of reach before the job fails. Default: wait."),
+    typer.Option(
+        help="Seconds that S3, SQS or Elasticsearch may be out of reach before the job fails; inf, or none: wait. "
+        "What was done stays done, so it can be run again."
+    ),
 ]
 MaxPlainBytes = Annotated[int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected.")]
 MaxRatio = Annotated[int, typer.Option(help="Times its size that one object may unpack to before it is rejected.")]
@@ -52,6 +55,9 @@ _LIMITS = Limits()
 DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
 DEFAULT_MAX_RATIO = _LIMITS.ratio
 DEFAULT_DEAD_LETTER = "dead-letters"
+
+DEFAULT_RETRY_FOR = 3600.0
+"""A job that ends by itself gives up after an hour without progress; an endless one never does."""
 
 FAILED = 1
 USAGE = 2

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
+from elastic_transport.client_utils import parse_cloud_id
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs import secret
@@ -49,6 +50,8 @@ class ElasticsearchConfig:
             _check_url(url)
             if secretive and urlsplit(url).scheme == "http" and not _is_loopback(url):
                 raise ValueError(f"credentials would travel to {url} in clear text: write https://")
+        if self.cloud_id:
+            _check_cloud_id(self.cloud_id)
         if bool(self.username) != bool(self.password):
             raise ValueError("basic authentication needs username and password (a reference such as env:NAME)")
         if sum(map(bool, (self.api_key, self.username, self.bearer))) > 1:
@@ -139,15 +142,25 @@ def _client(config: ElasticsearchConfig) -> Elasticsearch:
 
 
 def _check_url(url: str) -> None:
+    # What stands in a wrong place may be a password, so no message repeats any of it.
     parts = urlsplit(url)
-    if "@" in parts.netloc:
+    if "@" in url or parts.query or parts.fragment:
         raise ValueError(
-            f"the address of {parts.hostname} holds credentials: take them out, and give username and password "
-            "(as a reference such as env:ELASTICSEARCH_PASSWORD) instead"
+            "an address of Elasticsearch (not shown) holds credentials or a query: write https://host:9200, and give "
+            "username and password (as a reference such as env:ELASTICSEARCH_PASSWORD) or api_key beside it"
         )
     port = parts.netloc.rpartition("]")[2].partition(":")[2]  # parts.port raises
     if parts.scheme not in ("http", "https") or not parts.hostname or (port and not port.isdecimal()):
-        raise ValueError(f"not an address of Elasticsearch: {url!r}; write it as https://host:9200")
+        raise ValueError("not an address of Elasticsearch (it is not shown): write it as https://host:9200")
+
+
+def _check_cloud_id(cloud_id: str) -> None:
+    try:
+        parse_cloud_id(cloud_id)
+    except ValueError:
+        raise ValueError(
+            "not a cloud id (it is not shown): copy it from the deployment's page on Elastic Cloud, name:letters"
+        ) from None
 
 
 def _is_loopback(url: str) -> bool:

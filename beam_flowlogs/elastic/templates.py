@@ -14,7 +14,7 @@ from beam_flowlogs.elastic.rollup_template import rollup_mapping
 from beam_flowlogs.fields import DERIVED, FIELDS, NAMESPACE
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
-VERSION = 2
+VERSION = 3
 """Goes up with every change of a template, so that a newer one is not overwritten by an older program."""
 
 LOGSDB = {"mode": "logsdb"}
@@ -76,6 +76,7 @@ def templates(layout: IndexLayout, *, logsdb: bool, lifecycles: bool) -> Templat
             {
                 "index_patterns": [f"{prefix}*"],
                 "priority": _PRIORITY,
+                "allow_auto_create": True,  # also where action.auto_create_index says no: each day needs its index
                 # The last one is the operator's own: it wins, and setup never touches it.
                 "composed_of": [f"{name}@settings", f"{name}@mappings", f"{name}@custom"],
                 "ignore_missing_component_templates": [f"{name}@custom"],

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.reject import Reject
 
 _REJECTS = "rejects"
+_LONGEST_WAIT = 1.0  # seconds that an item waits in a long bundle for others to fill its body
 
 
 class Written(NamedTuple):
@@ -49,8 +51,12 @@ class WriteToElasticsearch(beam.PTransform):
     slows the pipeline down and loses nothing. `bulk.retry_for` bounds the patience: the bundle then fails, and the
     runner retries it. Ids make that harmless.
 
-    Items are gathered into bodies within a bundle. Streaming runners may make tiny bundles: `batch_seconds` then
+    Items are gathered into bodies within a bundle; a body leaves when it is full, with the item that comes a second
+    after its first, and with the end of the bundle. Streaming runners may make tiny bundles: `batch_seconds` then
     gathers across them, for so long at most. It sends every item through a shuffle, so use it for low rates only.
+
+    Metrics, of namespace `elasticsearch`: counters `documents`, `duplicates`, `bytes`, `retries` and
+    `rejected_<reason>`, distribution `bulk_ms` (milliseconds of each request), gauges `in_flight` and `concurrency`.
     """
 
     def __init__(
@@ -128,10 +134,10 @@ class _RenderFn(beam.DoFn):
         else:
             # The far ends of Beam's time lie outside of datetime's; an index named by them is wrong either way.
             seconds = min(max(timestamp.micros / 1e6, 0), 253402300799)
-            time = datetime.fromtimestamp(seconds, timezone.utc)
+            moment = datetime.fromtimestamp(seconds, timezone.utc)
             for document in element.to_pylist() if isinstance(element, pa.RecordBatch) else [element]:
                 try:
-                    yield self._format.render(document, time)
+                    yield self._format.render(document, moment)
                 except ValueError as e:
                     reject = Reject("document", "not-renderable", str(e), data=repr(document).encode()[:65536])
                     yield beam.pvalue.TaggedOutput(_REJECTS, reject)
@@ -152,8 +158,10 @@ class _Gather(beam.PTransform):
 
 
 class _SendFn(beam.DoFn):
-    def __init__(self, config: ElasticsearchConfig, bulk: BulkConfig) -> None:
-        self._config, self._bulk = config, bulk
+    def __init__(
+        self, config: ElasticsearchConfig, bulk: BulkConfig, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._config, self._bulk, self._clock = config, bulk, clock
         self._stream: BulkStream | None = None
 
     def setup(self) -> None:
@@ -165,17 +173,24 @@ class _SendFn(beam.DoFn):
         self._stream = self._writer.stream()
         self._items: list[bytes] = []
         self._size = 0
+        self._since = 0.0
         self._counts = Written(0, 0, 0)
         self._earliest: Any = None
 
     def process(self, item: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
-        if self._items and self._size + len(item) > self._bulk.max_bytes:
+        submitted = bool(self._items) and self._size + len(item) > self._bulk.max_bytes
+        if submitted:
             self._submit()
+        now = self._clock()
+        if not self._items:
+            self._since = now
         self._items.append(item)
         self._size += len(item)
         self._earliest = timestamp if self._earliest is None else min(timestamp, self._earliest)
-        if len(self._items) >= self._bulk.max_actions:
+        if len(self._items) >= self._bulk.max_actions or now - self._since >= _LONGEST_WAIT:
+            submitted = True
             self._submit()
+        if submitted:
             # Rejects leave as they come: a bundle of nothing else must not fill the memory.
             assert self._stream is not None
             for reject in self._take(self._stream.poll()):

@@ -15,6 +15,7 @@ from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
 from beam_flowlogs.rollup_store import Merged, RollUpStore
+from beam_flowlogs.secret import SecretUnavailable
 
 pytestmark = pytest.mark.integration
 
@@ -96,3 +97,40 @@ def test_a_roll_up_that_can_never_be_indexed_is_named_and_holds_up_nobody(config
 
     assert result.created == 1
     assert [(key, item.status) for key, item in result.rejected] == [(KEYS[0], 400)]
+
+
+def test_a_roll_up_that_cannot_be_read_now_is_awaited_and_keeps_its_parts(config: ElasticsearchConfig) -> None:
+    client = connect(config)
+    index = KEYS[0].index_name
+    store(config).merge({KEYS[0]: [part("a")]})
+    impatient = RollUpStore(lambda: connect(config), bulk_writer(config, BulkConfig(retry_for=30)), retry_for=0.1)
+    client.indices.close(index=index)
+    try:
+        with pytest.raises(RuntimeError, match=rf"{index}.*POST <index>/_open"):
+            impatient._read([KEYS[0]])
+        results: list[Merged] = []
+        merging = threading.Thread(target=lambda: results.append(store(config).merge({KEYS[0]: [part("b")]})))
+        merging.start()
+        merging.join(1)
+        assert merging.is_alive()
+    finally:
+        client.indices.open(index=index)
+    merging.join(60)
+
+    assert results == [Merged(created=0, updated=1, unchanged=0, overtaken=0, rejected=[])]
+    assert read(client, KEYS[0])["flows"] == 2
+
+
+def test_a_secret_that_is_not_there_yet_is_awaited_in_reading_too(config: ElasticsearchConfig) -> None:
+    store(config).merge({KEYS[0]: [part("a")]})
+    asked: list[None] = []
+
+    def late() -> Elasticsearch:
+        asked.append(None)
+        if len(asked) < 3:
+            raise SecretUnavailable("the secret env:X is empty")
+        return connect(config)
+
+    rollups = RollUpStore(late, bulk_writer(config, BulkConfig(retry_for=30)), retry_for=30)
+    assert rollups.merge({KEYS[0]: [part("b")]}).updated == 1
+    assert len(asked) == 3

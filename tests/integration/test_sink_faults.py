@@ -15,6 +15,7 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs.bulk import BulkGaveUp
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from tests.integration.sink_input import assert_exact, ids_in, items, make_index, sending, writer
 
@@ -75,13 +76,14 @@ def test_a_server_that_is_down_at_the_start_is_awaited_or_given_up_as_configured
     assert_exact(client, index, COUNT, result)
 
 
-def test_a_server_killed_in_mid_bulk_and_back_later_has_everything_once(
+def test_a_server_killed_in_mid_bulk_and_back_half_a_minute_later_has_everything_once(
     server: ElasticsearchServer, config: ElasticsearchConfig, client: Elasticsearch, index: str
 ) -> None:
     with sending(writer(config, max_actions=200), items(index, COUNT)) as future:
         while not ids_in(client, index):
             assert not future.done()
         server.kill()
+        time.sleep(30)
         assert not future.done()
         server.start()
         result = future.result(60)
@@ -170,3 +172,33 @@ def test_a_cluster_that_may_hold_no_more_shards_is_waited_out(
         client.cluster.put_settings(persistent={"cluster.max_shards_per_node": None})
         result = future.result(60)
     assert_exact(client, index, 500, result)
+
+
+NO_AUTO_CREATE = {"action.auto_create_index": "false"}
+
+
+def test_an_index_that_may_not_be_created_is_waited_for_and_named_with_the_cure(
+    config: ElasticsearchConfig, client: Elasticsearch
+) -> None:
+    index = f"sink-{uuid.uuid4().hex[:8]}"
+    with cluster_settings(client, NO_AUTO_CREATE):
+        with pytest.raises(BulkGaveUp, match=rf"404 index_not_found_exception: .*{index}.*needs allow_auto_create"):
+            writer(config, retry_for=0.2).write(items(index, 10))
+        with sending(writer(config), items(index, 500)) as future:
+            time.sleep(1)
+            assert not future.done()
+            client.indices.create(index=index)
+            result = future.result(60)
+    assert result.retries > 0
+    assert_exact(client, index, 500, result)
+
+
+def test_the_days_index_is_created_even_where_the_cluster_creates_none(
+    config: ElasticsearchConfig, client: Elasticsearch
+) -> None:
+    set_up(client)
+    with cluster_settings(client, NO_AUTO_CREATE):
+        item = b'{"create":{"_index":"flowlogs-raw-2026.11.24","_id":"1"}}\n{"@timestamp":0}\n'
+        result = writer(config, retry_for=10).write(pa.array([item]))
+    assert (result.written, result.retries) == (1, 0)
+    assert client.indices.get_settings(index="flowlogs-raw-2026.11.24")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pyarrow as pa
 import pytest
 from elasticsearch import Elasticsearch
 
+from beam_flowlogs.bulk import BulkGaveUp
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.local.process import free_port
 from tests.integration.fault_proxy import Fault, FaultProxy
-from tests.integration.sink_input import assert_exact, ids_in, items, make_index, sending, writer
+from tests.integration.sink_input import assert_exact, items, make_index, sending, writer
 
 pytestmark = pytest.mark.integration
 
@@ -77,28 +80,58 @@ def test_an_item_that_is_no_json_is_rejected_alone(
     assert_exact(client, index, 500, result)
 
 
-def test_a_closed_index_rejects_with_its_reason(config: ElasticsearchConfig, client: Elasticsearch, index: str) -> None:
+BLOCKS = {"read_only_allow_delete": "12", "write": "8", "read_only": "5"}
+
+
+def _close(client: Elasticsearch, index: str) -> None:
     client.indices.close(index=index)
-    result = writer(config).write(items(index, 20))
+
+
+def _open(client: Elasticsearch, index: str) -> None:
     client.indices.open(index=index)
-    assert {item.reason for item in result.rejected} == {"index_closed_exception"}
-    assert_exact(client, index, 20, result)
 
 
-@pytest.mark.parametrize("block", ["read_only_allow_delete", "write"])
-def test_a_block_on_the_index_is_waited_out(
-    config: ElasticsearchConfig, client: Elasticsearch, index: str, block: str
+def _block(block: str, value: bool | None, client: Elasticsearch, index: str) -> None:
+    client.indices.put_settings(index=index, settings={f"index.blocks.{block}": value})
+
+
+@pytest.mark.parametrize(
+    ("shut", "let", "told"),
+    [
+        pytest.param(_close, _open, r"index_closed_exception: .*{index}.* closed.*POST <index>/_open", id="closed"),
+        *(
+            pytest.param(
+                partial(_block, block, True),
+                partial(_block, block, None),
+                rf"cluster_block_exception: index \[{{index}}\] blocked by: .*/{number}/.*take the block away",
+                id=block,
+            )
+            for block, number in BLOCKS.items()
+        ),
+    ],
+)
+def test_an_index_that_takes_no_writes_is_waited_for_and_named_with_the_cure(
+    config: ElasticsearchConfig,
+    client: Elasticsearch,
+    index: str,
+    shut: Callable[[Elasticsearch, str], None],
+    let: Callable[[Elasticsearch, str], None],
+    told: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    client.indices.put_settings(index=index, settings={f"index.blocks.{block}": True})
-    sink = writer(config)
-    with sending(sink, items(index, COUNT)) as future:
+    shut(client, index)
+    with pytest.raises(BulkGaveUp, match=told.format(index=index)):
+        writer(config, retry_for=0.3).write(items(index, 10))
+    with sending(writer(config), items(index, COUNT)) as future:
         time.sleep(1)
         assert not future.done()
-        assert ids_in(client, index) == []
-        client.indices.put_settings(index=index, settings={f"index.blocks.{block}": None})
+        let(client, index)
         result = future.result(30)
     assert result.retries > 0
+    assert result.rejected == ()
     assert_exact(client, index, COUNT, result)
+    (warning,) = {record.getMessage() for record in caplog.records if "for 0 s" in record.getMessage()}
+    assert re.search(told.format(index=index), warning)
 
 
 def test_the_newest_external_version_wins_whatever_comes_first(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
@@ -13,12 +14,18 @@ from apache_beam.testing.test_pipeline import TestPipeline as BeamTestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 from apache_beam.transforms.window import FixedWindows
+from apache_beam.utils.timestamp import Timestamp
 
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.bulk_item import ItemFormat
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.reject import Reject
-from beam_flowlogs.transforms.write_elasticsearch import WriteElasticsearchResult, WriteToElasticsearch, Written
+from beam_flowlogs.transforms.write_elasticsearch import (
+    WriteElasticsearchResult,
+    WriteToElasticsearch,
+    Written,
+    _SendFn,
+)
 from tests.fake_elasticsearch import FakeElasticsearch, error
 
 FAST = BulkConfig(first_delay=0.01, longest_delay=0.05)
@@ -150,6 +157,37 @@ def test_gathering_turns_tiny_bundles_into_one_body(
         p | stream | sink(server, ItemFormat("i"), batch_seconds=seconds)
     assert len(server.documents) == 20
     assert len(server.bodies) == requests
+
+
+def test_what_was_gathered_leaves_after_the_stated_wait_however_little_it_is(server: FakeElasticsearch) -> None:
+    stream = TestStream()
+    for n in range(3):
+        stream.add_elements([{"_id": str(n)}])
+    stream.advance_processing_time(int(2 * time.time()))  # the step reads the real clock, the runner begins at 0
+    stream.add_elements([{"_id": "3"}])
+    stream.advance_watermark_to_infinity()
+    with beam.Pipeline("BundleBasedDirectRunner", options=PipelineOptions(["--streaming"])) as p:
+        p | stream | sink(server, ItemFormat("i"), batch_seconds=5)
+    assert server.bodies == [["0", "1", "2"], ["3"]]
+
+
+def test_in_a_long_bundle_no_item_waits_long_for_others(server: FakeElasticsearch) -> None:
+    now = [0.0]
+    send = _SendFn(ElasticsearchConfig(urls=(server.url,)), FAST, lambda: now[0])
+    send.setup()
+    send.start_bundle()
+    server.item_fault = lambda name, _: (400, "bad") if name == "0" else None
+    rejects: list[Any] = []
+    for n in range(5):
+        rejects += send.process(b'{"create":{"_index":"i","_id":"%d"}}\n{}\n' % n, Timestamp(0))
+        now[0] += 0.6
+    while not (rejects or send._stream is None):
+        rejects += send._take(send._stream.poll())
+    assert len(rejects) == 1
+    assert [len(body) for body in server.bodies] in ([3], [3, 2])
+    list(send.finish_bundle())
+    assert list(map(len, server.bodies)) == [3, 2]
+    send.teardown()
 
 
 def test_a_bundle_that_is_out_of_patience_fails_the_pipeline(server: FakeElasticsearch) -> None:
