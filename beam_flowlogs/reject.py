@@ -87,6 +87,7 @@ _SUFFIX = ".avro"
 
 REPLAYED = "replayed"
 """The folder, below the location, of the files that are done with."""
+_FILE = re.compile(rf"(?:{REPLAYED}/)?(?:{'|'.join(STAGES)})/.+{re.escape(_SUFFIX)}", re.DOTALL)
 
 # Every field has a default, so that files with fewer or more fields than this stay readable.
 SCHEMA: dict[str, Any] = {
@@ -166,9 +167,11 @@ class DeadLetters:
         if not location:
             raise ValueError("the dead letters need a location; give a folder or s3://bucket/prefix")
         self._files: Files
+        self._bucket = self._prefix = ""
         if "://" in location:
-            bucket, prefix = parse_s3_url(location)
-            self._files = BucketFiles(bucket, prefix.strip("/"), client)
+            self._bucket, prefix = parse_s3_url(location)
+            self._prefix = prefix.strip("/")
+            self._files = BucketFiles(self._bucket, self._prefix, client)
         else:
             self._files = FolderFiles(location)
         self._clock = clock
@@ -215,6 +218,15 @@ class DeadLetters:
                         f"{name} is not a whole Avro file of dead letters ({type(error).__name__}: {error}); "
                         "move it away to read the others"
                     ) from error
+
+    def holds(self, ref: ObjectRef) -> bool:
+        """Tell whether an object of S3 is a file of these dead letters, by its name.
+
+        S3 announces them as it does flow logs when they lie in the same bucket: read as such, each would be one more.
+        """
+        below = ref.key.removeprefix(f"{self._prefix}/") if self._prefix else ref.key
+        in_place = ref.bucket == self._bucket != "" and (not self._prefix or below != ref.key)
+        return in_place and bool(_FILE.fullmatch(below))
 
     def settle(self, file: str) -> None:
         """Move a file to ``replayed/``, since all in it went through; again is no error.

@@ -101,6 +101,8 @@ def _of_message(letter: Letter, rejects: Sequence[Reject]) -> Replay:
 
 
 def _checked(found: Replay, config: JobConfig) -> Replay:
+    own = DeadLetters(config.dead_letters)
+    found = found._replace(refs=tuple(ref for ref in found.refs if not own.holds(ref)))  # of an earlier version
     forbidden = sorted({ref.bucket for ref in found.refs if not config.allows(ref.bucket)})
     if not forbidden:
         return found

@@ -46,6 +46,7 @@ class Summary:
     rollups_rejected: int = 0
     dead_letters_replayed: int = 0
     dead_letters_kept: int = 0
+    dead_letters_skipped: int = 0
 
     def plus(self, other: Summary) -> Summary:
         """Return both together."""

@@ -275,3 +275,20 @@ def test_any_avro_reader_understands_the_files(tmp_path: Path) -> None:
     assert reader.codec == "deflate"
     assert reader.metadata["beam_flowlogs.schema_version"] == "1"
     assert sum(1 for _ in reader) == 50
+
+
+@pytest.mark.parametrize("prefix", ["", "/dead/letters", "/dead/letters/"])
+def test_dead_letters_know_their_own_files_in_a_bucket(prefix: str) -> None:
+    letters = DeadLetters(f"s3://logs{prefix}")
+    below = prefix.strip("/") + "/" if prefix else ""
+    for key in ("row/2024/01/31/x.avro", "notification/ab.avro", "replayed/object/undated/y.avro"):
+        assert letters.holds(ObjectRef("logs", below + key))
+        assert not letters.holds(ObjectRef("other", below + key))
+    for key in (f"AWSLogs/{NAME}", "row/2024/01/31/x.log.gz", "x.avro", "rows/x.avro"):
+        assert not letters.holds(ObjectRef("logs", below + key))
+    if prefix:
+        assert not letters.holds(ObjectRef("logs", "row/2024/01/31/x.avro"))
+
+
+def test_dead_letters_in_a_folder_are_no_objects(tmp_path: Path) -> None:
+    assert not DeadLetters(str(tmp_path)).holds(ObjectRef("", "row/2024/01/31/x.avro"))

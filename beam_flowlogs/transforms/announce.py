@@ -39,6 +39,8 @@ def decode_ref(data: bytes) -> ObjectRef:
 class Announcer:
     """Reads messages and holds them. What cannot be used goes to the dead letters and leaves the queue.
 
+    So does what announces nothing but the job's own dead letters.
+
     A message handed out more than ``max_receives`` times is not tried again: its objects are set aside (0: never).
     """
 
@@ -49,6 +51,7 @@ class Announcer:
         self._redelivered = Metrics.counter("flowlogs", "messages_redelivered")
         self._rejected = Metrics.counter("flowlogs", "messages_rejected")
         self._given_up = Metrics.counter("flowlogs", "messages_given_up")
+        self._skipped = Metrics.counter("flowlogs", "dead_letters_skipped")
 
     def announce(self, queue: SqsQueue, messages: Iterable[Message]) -> Iterator[Announcement]:
         """Yield the objects and the beginnings of the progress of messages just received."""
@@ -78,6 +81,9 @@ class Announcer:
         except NotificationRejected as error:
             self._set_aside(message_file(body), Reject("notification", error.reason, error.detail, data=_utf8(body)))
             return []
+        own = set(filter(DeadLetters(self._config.dead_letters).holds, refs))
+        self._skipped.inc(len(own))
+        refs = [ref for ref in refs if ref not in own]
         forbidden = [ref for ref in refs if not self._config.allows(ref.bucket)]
         if forbidden:
             self._set_aside(message_file(body), *(self._forbidden(ref, body) for ref in forbidden))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +201,22 @@ def test_bad_content_is_set_aside_and_everything_else_goes_through(
     assert summary.messages_deleted == 2
     assert way.queue_is_empty()
     assert verify(way.client, 60).differences == []
+
+
+def test_dead_letters_below_the_watched_bucket_do_not_announce_themselves_for_ever(way: Way) -> None:
+    way.config = replace(way.config, dead_letters=f"s3://{way.bucket}/logs/dead")
+    way.dead_letters = DeadLetters(way.config.dead_letters)
+    way.put("logs/bad.log", b"\n".join([HEADER, GOOD, b"2 3 4"]))
+
+    summary = way.drain(limit=2)  # rounds enough to meet what the first one has set aside
+    later = way.drain()
+
+    assert summary.dead_letters_skipped + later.dead_letters_skipped == 1
+    assert way.rejects() == [("row", "wrong-number-of-values", 1)]
+    assert way.queue_is_empty()
+    again = backfill(way.config, [f"s3://{way.bucket}/logs/"], [])
+    assert (again.objects, again.dead_letters_skipped) == (1, 1)
+    assert way.rejects() == [("row", "wrong-number-of-values", 1)]
 
 
 def test_an_object_deleted_before_it_is_read_is_named_in_the_dead_letters(way: Way) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -91,6 +92,20 @@ def test_each_message_gives_its_objects_under_a_token_of_its_own_and_is_held(
         token: len(keys) for token, keys in objects.items()
     }
     assert keeper.kept()[:2] == (2, 300)
+
+
+def test_the_jobs_own_dead_letters_are_no_flow_logs_though_they_are_announced(
+    sqs: FakeSqs, config: JobConfig, keeper: VisibilityKeeper
+) -> None:
+    config = replace(config, dead_letters="s3://logs/dead")
+    sqs.send(_body("dead/object/undated/a-1.avro"))
+    sqs.send(_body("dead/replayed/row/2024/01/31/a-1.avro", "a"))
+
+    objects, messages = _announce(Announcer(config), sqs)
+
+    assert list(objects.values()) == [["a"]]
+    assert [progress.announced for progress in messages.values()] == [1]
+    assert len(sqs) == 1
 
 
 def test_another_delivery_of_a_message_has_another_token(
