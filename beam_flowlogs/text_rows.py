@@ -157,7 +157,7 @@ def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
 
 
 def _of_lines_up_to(line_bytes: int, data: bytes, end: int) -> int:
-    """Return where the first line of more than ``line_bytes`` begins; if none does, ``end``: behind the last newline."""
+    """Return where the first line of more than ``line_bytes`` begins; if none, ``end``: behind the last newline."""
     start = 0
     while start < end:
         newline = data.rfind(b"\n", start, start + line_bytes + 1)
