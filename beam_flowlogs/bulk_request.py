@@ -253,11 +253,15 @@ class _CountedJson(OrjsonSerializer):
 
 
 class BulkNode(Urllib3HttpNode):
-    """Sends bodies that are views of memory; the client can, but its debug log wants bytes."""
+    """Sends bodies that are views of memory, and tells the debug log their size.
+
+    The client's own node copies and decodes every body for that log, whether or not anybody reads it: a fifth of the
+    CPU that sending takes.
+    """
 
     def _log_request(self, *args: Any, **about: Any) -> None:
         body = about.get("body")
-        super()._log_request(*args, **about | {"body": bytes(body) if isinstance(body, memoryview) else body})
+        super()._log_request(*args, **about | {"body": None if body is None else b"%d bytes" % len(body)})
 
 
 SERIALIZERS = {s.mimetype: s for s in (_ReadyNdjson(), _CountedJson())}  # for the client that sends bulk requests

@@ -450,7 +450,9 @@ def test_a_limit_that_makes_no_sense_is_named(wrong: dict[str, int]) -> None:
         BulkConfig(**wrong)
 
 
-def test_the_clients_debug_log_shows_bodies(server: FakeElasticsearch, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_clients_debug_log_tells_the_size_of_bodies_and_not_their_flows(
+    server: FakeElasticsearch, caplog: pytest.LogCaptureFixture
+) -> None:
     log = logging.getLogger("elastic_transport.node")
     log.addHandler(caplog.handler)
     try:
@@ -458,4 +460,6 @@ def test_the_clients_debug_log_shows_bodies(server: FakeElasticsearch, caplog: p
             assert writer(server).write(items(2)).written == 2
     finally:
         log.removeHandler(caplog.handler)
-    assert '{"n":1}' in caplog.text
+    assert "POST" in caplog.text
+    assert " bytes" in caplog.text
+    assert '{"n":1}' not in caplog.text
