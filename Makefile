@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 RECORDS ?= 200000
+SECONDS ?= 600
 
-.PHONY: help demo test lint types unit integration bench docs clean
+.PHONY: help demo test lint types unit integration bench fuzz docs clean
 
 help:
 	@echo "make demo           the whole way once, on this machine (KEEP=1 leaves the stack running)"
 	@echo "make test           everything that is checked: lint, types, unit and integration tests"
 	@echo "make bench          what a million records cost, stage by stage"
+	@echo "make fuzz           hostile input for every decoder, ten minutes each (SECONDS=60 for one)"
 	@echo "make docs           the pages that are made from the code"
 	@echo "make clean          remove the environment and what tools left behind"
 
@@ -42,6 +44,11 @@ integration: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -m benchmarks.stages
+
+# A crash is written to the working directory: put it into tests/fuzz/found/TARGET, where it becomes a test.
+fuzz: $(VENV)/installed
+	$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[fuzz]'
+	for target in notification text parquet; do $(BIN)/python -m tests.fuzz $$target -max_total_time=$(SECONDS) || exit 1; done
 
 docs: $(VENV)/installed
 	$(BIN)/python docs/reference.py

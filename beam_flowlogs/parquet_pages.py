@@ -1,114 +1,99 @@
-"""What a Parquet file would unpack to, told by its page headers before a page is unpacked.
+"""What a Parquet file would unpack to, told by its footer and its page headers before a page is unpacked.
 
 A page is unpacked whole, into as much memory as its header asks for, whatever the footer says: a file of some kilobytes
-can ask for terabytes. Page headers are Thrift structs in the compact protocol (parquet-format, "Data Pages").
+can ask for terabytes. Both are Thrift structs (parquet-format, "File Format" and "Data Pages"). The footer is read here
+and not by Arrow, whose Python bindings end the process at some of the footers that its reader refuses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import IO, Any
+from collections.abc import Iterator, Sequence
+from typing import IO, NamedTuple
 
 from beam_flowlogs.inflate import DecodeError
+from beam_flowlogs.thrift import I32, I64, LIST, STRUCT, ThriftError, ThriftReader, Wanted
 
 _PAGE_BYTES = 64 << 20
 """Most that a page may unpack to. Writers cut pages at about one megabyte."""
 _HEADER_BYTES = 64 << 10
-_DEPTH = 8
-_STOP, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _STRUCT = 0, 3, 7, 8, 9, 10, 12
-_BOOLEANS, _INTEGERS = (1, 2), (4, 5, 6)
-_SIZES = {1: 1, 2: 1, _BYTE: 1, _DOUBLE: 8}  # a boolean within a list is a byte
-_PLAIN_SIZE, _PACKED_SIZE = 2, 3  # fields of a page header
+
+# FileMetaData, and in it row_groups, columns and meta_data.
+_GROUPS, _COLUMNS, _META, _ROWS, _PACKED, _DATA, _DICTIONARY = 4, 1, 3, 3, 7, 9, 11
+_CHUNK: Wanted = {(I64, _PACKED): {}, (I64, _DATA): {}, (I64, _DICTIONARY): {}}
+_FOOTER: Wanted = {(LIST, _GROUPS): {(LIST, _COLUMNS): {(STRUCT, _META): _CHUNK}, (I64, _ROWS): {}}}
+
+# PageHeader, and in it the header of a data page of either version.
+_PLAIN_SIZE, _PACKED_SIZE, _PAGE_1, _PAGE_2, _ENCODING_1, _ENCODING_2 = 2, 3, 5, 8, 2, 4
+_PAGE: Wanted = {
+    (I32, _PLAIN_SIZE): {},
+    (I32, _PACKED_SIZE): {},
+    (STRUCT, _PAGE_1): {(I32, _ENCODING_1): {}},
+    (STRUCT, _PAGE_2): {(I32, _ENCODING_2): {}},
+}
+_DELTA_BYTE_ARRAY = 7
+"""An encoding that Arrow cannot read as words, and that could unfold without bound. Flow logs are not written so."""
 
 
-def plain_size(file: IO[bytes], metadata: Any, most: int) -> int:
-    """Return the bytes that all pages of a file unpack to; ``metadata`` is its footer.
+class RowGroup(NamedTuple):
+    """A row group: how many rows it claims, and where each column's pages begin and end in the file."""
 
-    It stops counting past ``most``. Raises DecodeError (``page-too-large``, ``parquet-broken``).
+    rows: int
+    chunks: Sequence[tuple[int, int]]
+
+
+def row_groups(footer: bytes) -> list[RowGroup]:
+    """Return the row groups that a footer tells of. Raises DecodeError (``parquet-broken``)."""
+    try:
+        found = ThriftReader(footer).struct(_FOOTER)
+        groups = [
+            RowGroup(group[_ROWS], [_extent(column[_META]) for column in group[_COLUMNS]]) for group in found[_GROUPS]
+        ]
+    except (ThriftError, KeyError) as error:
+        raise DecodeError("parquet-broken", f"its footer is damaged ({error}): upload it again") from error
+    if any(group.rows < 0 for group in groups):
+        raise DecodeError("parquet-broken", "a row group claims a negative number of rows: upload it again")
+    return groups
+
+
+def _extent(chunk: dict[int, int]) -> tuple[int, int]:
+    start = chunk[_DATA]
+    if 0 < chunk.get(_DICTIONARY, 0) < start:
+        start = chunk[_DICTIONARY]
+    return start, start + chunk[_PACKED]
+
+
+def plain_size(file: IO[bytes], groups: Sequence[RowGroup], most: int) -> int:
+    """Return the bytes that all pages of a file unpack to.
+
+    It stops counting past ``most``. Raises DecodeError (``page-too-large``, ``parquet-broken``,
+    ``parquet-unsupported``).
     """
     total = 0
-    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-    for group in groups:
-        for at in range(metadata.num_columns if group.num_rows else 0):
-            column = group.column(at)
-            start = column.data_page_offset
-            if column.has_dictionary_page:
-                start = min(start, column.dictionary_page_offset)
-            for size in _page_sizes(file, start, start + column.total_compressed_size):
-                total += size
-                if total > most:
-                    return total
+    for start, end in (extent for group in groups if group.rows for extent in group.chunks):
+        for size in _page_sizes(file, start, end):
+            total += size
+            if total > most:
+                return total
     return total
 
 
 def _page_sizes(file: IO[bytes], position: int, end: int) -> Iterator[int]:
     while position < end:
         file.seek(max(position, 0))
-        header = _Header(file.read(_HEADER_BYTES))
+        header = ThriftReader(file.read(_HEADER_BYTES))
         try:
-            fields = header.numbers()
-            plain, packed = fields[_PLAIN_SIZE], fields[_PACKED_SIZE]
-        except (LookupError, RecursionError) as error:
+            page = header.struct(_PAGE)
+            plain, packed = page[_PLAIN_SIZE], page[_PACKED_SIZE]
+        except (ThriftError, KeyError) as error:
             raise DecodeError("parquet-broken", f"no page begins at byte {position}: upload it again") from error
         if plain < 0 or packed < 0:
             raise DecodeError("parquet-broken", f"the page at byte {position} has a negative size: upload it again")
         if plain > _PAGE_BYTES:
             raise DecodeError("page-too-large", f"the page at byte {position} unpacks to {plain} bytes: write smaller")
+        encodings = page.get(_PAGE_1, {}).get(_ENCODING_1), page.get(_PAGE_2, {}).get(_ENCODING_2)
+        if _DELTA_BYTE_ARRAY in encodings:
+            raise DecodeError(
+                "parquet-unsupported", "a column is encoded as DELTA_BYTE_ARRAY: write it as plain or dictionary"
+            )
         yield plain
         position += header.position + packed
-
-
-class _Header:
-    """Reads one Thrift struct; IndexError or KeyError where it is none."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-        self.position = 0
-
-    def numbers(self, depth: int = 0) -> dict[int, int]:
-        """Return the integers of a struct by the numbers of their fields, passing over all else."""
-        if depth > _DEPTH:
-            raise RecursionError
-        found: dict[int, int] = {}
-        field = 0
-        while kind := self._byte():
-            field = field + (kind >> 4) if kind >> 4 else self._integer()
-            kind &= 15
-            if kind in _INTEGERS:
-                found[field] = self._integer()
-            elif kind not in _BOOLEANS:
-                self._skip(kind, depth)
-        return found
-
-    def _skip(self, kind: int, depth: int) -> None:
-        if kind in _INTEGERS:
-            self._varint()
-        elif kind == _STRUCT:
-            self.numbers(depth + 1)
-        elif kind in (_LIST, _SET):
-            head = self._byte()
-            for _ in range(head >> 4 if head >> 4 < 15 else self._varint()):
-                self._skip(head & 15, depth + 1)
-        else:
-            size = self._varint() if kind == _BINARY else _SIZES[kind]
-            self.position += size
-
-    def _byte(self) -> int:
-        byte = self._data[self.position]
-        self.position += 1
-        return byte
-
-    def _varint(self) -> int:
-        value = shift = 0
-        while True:
-            byte = self._byte()
-            value |= (byte & 127) << shift
-            if byte < 128:
-                return value
-            shift += 7
-            if shift > 63:
-                raise IndexError
-
-    def _integer(self) -> int:
-        zigzag = self._varint()
-        return (zigzag >> 1) ^ -(zigzag & 1)

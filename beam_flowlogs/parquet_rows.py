@@ -16,7 +16,7 @@ from pyarrow import parquet
 from beam_flowlogs.fields import Field, field_of
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits, check_size
 from beam_flowlogs.parquet_columns import Column, is_text, parts_of
-from beam_flowlogs.parquet_pages import plain_size
+from beam_flowlogs.parquet_pages import plain_size, row_groups
 from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows
 
 _IN_MEMORY = 32 << 20
@@ -24,8 +24,6 @@ _IN_MEMORY = 32 << 20
 _FOOTER_BYTES = 8 << 20
 """Most that the index may take: it becomes objects many times its size."""
 _BATCH_ROWS = 8192
-_UNREADABLE = "DELTA_BYTE_ARRAY"
-"""An encoding that Arrow cannot read as words. Flow logs are not written so."""
 
 
 def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -> Iterator[Rows]:
@@ -42,9 +40,11 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -
             stored.write(chunk)
         number = 0
         try:
-            metadata = _metadata(stored, size)
+            footer = _footer(stored, size)
+            stored.seek(0)
+            metadata = parquet.read_metadata(pa.PythonFile(stored, mode="r"))
             fields, words = _fields(metadata, limits)
-            _check_cost(stored, metadata, size, limits)
+            _check_cost(stored, footer, len(fields), size, limits)
             file = parquet.ParquetFile(
                 pa.PythonFile(stored, mode="r"),
                 metadata=metadata,
@@ -60,21 +60,21 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -
         except DecodeError as error:
             raise DecodeError(error.reason, f"after {number} rows: {error.detail}") from error
         # What Arrow raises for damaged files; memory that it cannot get is asked for by a damaged size.
-        except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError) as error:
+        except (pa.ArrowException, OSError, ValueError, LookupError, MemoryError, RuntimeError) as error:
             raise DecodeError("parquet-broken", f"its Parquet data is damaged after {number} rows ({error})") from error
 
 
-def _metadata(stored: IO[bytes], size: int) -> Any:
+def _footer(stored: IO[bytes], size: int) -> bytes:
     """Return the footer, after a look at its length."""
     stored.seek(max(size - 8, 0))
     tail = stored.read(8)
     if size < 12 or tail[4:] != PARQUET_MAGIC:
         raise DecodeError("parquet-broken", "it does not end as Parquet does: upload it again, whole")
-    footer = int.from_bytes(tail[:4], "little")
-    if footer > _FOOTER_BYTES:
-        raise DecodeError("too-large", f"its footer has {footer} bytes: write fewer row groups")
-    stored.seek(0)
-    return parquet.read_metadata(pa.PythonFile(stored, mode="r"))
+    length = int.from_bytes(tail[:4], "little")
+    if length > _FOOTER_BYTES:
+        raise DecodeError("too-large", f"its footer has {length} bytes: write fewer row groups")
+    stored.seek(max(size - 8 - length, 0))
+    return stored.read(length)
 
 
 def _fields(metadata: Any, limits: Limits) -> tuple[tuple[Field, ...], list[str]]:
@@ -100,19 +100,12 @@ def _fields(metadata: Any, limits: Limits) -> tuple[tuple[Field, ...], list[str]
     return tuple(fields), words
 
 
-def _check_cost(stored: IO[bytes], metadata: Any, size: int, limits: Limits) -> None:
+def _check_cost(stored: IO[bytes], footer: bytes, columns: int, size: int, limits: Limits) -> None:
     """Raise DecodeError if the rows that a file claims, or its pages, would cost too much."""
-    groups = [metadata.row_group(at) for at in range(metadata.num_row_groups)]
-    if groups and any(_UNREADABLE in groups[0].column(at).encodings for at in range(metadata.num_columns)):
-        raise DecodeError(
-            "parquet-unsupported", f"a column is encoded as {_UNREADABLE}: write it as plain or dictionary"
-        )
-    if any(group.num_rows < 0 for group in groups):
-        raise DecodeError("parquet-broken", "a row group claims a negative number of rows: upload it again")
-    claimed = sum(group.num_rows for group in groups)
+    groups = row_groups(footer)
     # Run lengths make a billion rows of one byte. As text, a row would have at least a `-` and a space for each value.
-    check_size(2 * claimed * metadata.num_columns, size, limits)
-    check_size(plain_size(stored, metadata, limits.plain_bytes), size, limits)
+    check_size(2 * sum(group.rows for group in groups) * columns, size, limits)
+    check_size(plain_size(stored, groups, limits.plain_bytes), size, limits)
 
 
 def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, slot_ms: int | None) -> Rows:

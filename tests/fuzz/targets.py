@@ -1,0 +1,111 @@
+"""What is fuzzed: a target takes bytes and raises only when something is wrong with us, not with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from typing import NamedTuple
+
+import orjson
+
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits
+from beam_flowlogs.notification import KEY_LIMIT, NotificationRejected, parse_notification
+from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.record_batch import decode
+from beam_flowlogs.rows import Rows
+from beam_flowlogs.s3_object import parse_key
+
+Target = Callable[[bytes], None]
+
+SLOT_MS = 1_764_000_000_000
+LIMITS = Limits(piece_bytes=4096, plain_bytes=16 << 20)
+SMALL_PIECES = Limits(piece_bytes=61, plain_bytes=16 << 20)
+NAMES = ("end", "srcaddr", "bytes", "action")
+ORIGIN = Origin("a-bucket", "a/key", "A" * 16, "123456789012", "eu-west-1")
+
+
+def notification(data: bytes) -> None:
+    """The body of a message: objects that S3 could have, or a reject."""
+    with suppress(NotificationRejected):
+        for ref in parse_notification(data.decode(errors="surrogateescape")):
+            assert 0 < len(ref.key.encode()) <= KEY_LIMIT
+            assert ref.bucket
+            parse_key(ref.key)
+
+
+def text(data: bytes) -> None:
+    """A text object, packed or not. Its first byte says how it is read: with a header or by names, with a slot or not.
+
+    Neither the cut of the stream nor that of the blocks may change what becomes of a row. (Of damaged gzip, how it is
+    cut decides how much comes out before the damage is seen.)
+    """
+    if not data or data[1:].startswith(PARQUET_MAGIC):
+        return
+    names = NAMES if data[0] & 1 else None
+    slot_ms = SLOT_MS if data[0] & 2 else None
+    whole = _decoded(decode(iter([data[1:]]), LIMITS, names=names, slot_ms=slot_ms))
+    _take_the_way(whole)
+    chunks = (data[at : at + 37] for at in range(1, len(data), 37))
+    cut = _decoded(decode(chunks, SMALL_PIECES, names=names, slot_ms=slot_ms))
+    fates, others = _fates(whole), _fates(cut)
+    assert bool(cut.reason) == bool(whole.reason)
+    assert all(fate == other for fate, other in zip(fates, others))
+    assert whole.reason or len(fates) == len(others)
+
+
+def parquet(data: bytes) -> None:
+    """A Parquet object."""
+    found = _decoded(decode(iter([PARQUET_MAGIC + data]), LIMITS, slot_ms=SLOT_MS))
+    _fates(found)
+    _take_the_way(found)
+
+
+class _Decoded(NamedTuple):
+    """What came out of an object, and why it ended early, if it did."""
+
+    batches: list[Rows]
+    reason: str
+
+
+def _decoded(batches: Iterator[Rows]) -> _Decoded:
+    found: list[Rows] = []
+    reason = ""
+    try:
+        found.extend(batches)
+    except DecodeError as error:
+        reason = error.reason
+    return _Decoded(found, reason)
+
+
+def _fates(decoded: _Decoded) -> list[object]:
+    """Return what became of the rows, in their order: their values and time, or why they are bad."""
+    fates: list[tuple[int, object]] = []
+    for rows in decoded.batches:
+        assert rows.batch.num_rows == len(rows.numbers) == len(rows.times)
+        fates += zip(rows.numbers.tolist(), zip(rows.batch.to_pylist(), rows.times.tolist()))
+        fates += ((bad.number, bad) for bad in rows.bad)
+    fates.sort(key=lambda fate: fate[0])
+    numbers = [number for number, _ in fates]
+    assert len(set(numbers)) == len(numbers), "two rows have one number"
+    return [fate for _, fate in fates]
+
+
+def _take_the_way(decoded: _Decoded) -> None:
+    """Make what is made of an object without a server: documents, and parts of roll-ups."""
+    parts = PartsOfObject(ORIGIN, JobConfig.windows, "fl-1", details=True)
+    for rows in decoded.batches:
+        for part in by_presence(rows):
+            items = bulk_items(part, ORIGIN).to_pylist()
+            assert len(items) == part.batch.num_rows
+            for number, item in zip(part.numbers.tolist(), items):
+                action, document = map(orjson.loads, item.splitlines())
+                assert set(action) == {"create"}
+                assert document["log"]["offset"] == number
+        assert all(bad.reason and bad.data for bad in rows.bad)
+        parts.add(rows)
+    parts.finish()
+
+
+TARGETS: Mapping[str, Target] = {"notification": notification, "text": text, "parquet": parquet}
