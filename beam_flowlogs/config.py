@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
+from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
@@ -22,6 +23,8 @@ class JobConfig:
     ``windows`` are the lengths of the roll-ups in seconds, the shortest first; ``rollup_details`` asks for their
     distinct counts and top lists. In an endless job a roll-up is grouped in its window until ``lateness_s`` after its
     end; parts that come later are merged on their own.
+
+    ``alerts`` is what is watched for, and who is told.
     """
 
     elasticsearch: ElasticsearchConfig
@@ -30,6 +33,7 @@ class JobConfig:
     windows: tuple[int, ...] = (60,)
     rollup_details: bool = False
     lateness_s: int = 7200
+    alerts: AlertConfig = field(default_factory=AlertConfig)
     names: tuple[str, ...] = ()
     retry_for: float | None = None
     limits: Limits = field(default_factory=Limits)

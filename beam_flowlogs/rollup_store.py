@@ -6,42 +6,34 @@ by 409, and is read and merged again.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
 import pyarrow as pa
-from elastic_transport import ApiError, TransportError
 from elasticsearch import Elasticsearch
-from tenacity import (
-    Retrying,
-    before_sleep_log,
-    retry_if_exception,
-    stop_before_delay,
-    stop_never,
-    wait_random_exponential,
-)
 
 from beam_flowlogs.bulk import BulkWriter, ItemRejected
 from beam_flowlogs.bulk_request import describe
+from beam_flowlogs.elastic.patience import NotReadable, patiently
 from beam_flowlogs.rollup import Part, RollUpKey, merge
-from beam_flowlogs.secret import SecretUnavailable
-
-_logger = logging.getLogger(__name__)
 
 _READ_AT_ONCE = 200
 
 
 class Merged(NamedTuple):
-    """What became of the roll-ups of a call: counts by fate, and those that Elasticsearch will never take."""
+    """What became of the roll-ups of a call: counts by fate, and those that Elasticsearch will never take.
+
+    ``documents`` are those that it holds now, changed or not.
+    """
 
     created: int
     updated: int
     unchanged: int
     overtaken: int
     rejected: list[tuple[RollUpKey, ItemRejected]]
+    documents: Mapping[RollUpKey, Mapping[str, Any]]
 
 
 class _Stored(NamedTuple):
@@ -70,6 +62,7 @@ class RollUpStore:
         stored: dict[RollUpKey, _Stored] = {}
         created = updated = unchanged = overtaken = 0
         rejected: list[tuple[RollUpKey, ItemRejected]] = []
+        held: dict[RollUpKey, Mapping[str, Any]] = {}
         while todo:
             documents = {
                 key: merge(key, stored[key].source if key in stored else None, found, panes.get(key, ""))
@@ -77,6 +70,9 @@ class RollUpStore:
             }
             keys = [key for key, document in documents.items() if document is not None]
             unchanged += len(documents) - len(keys)
+            held |= {
+                key: stored[key].source for key, document in documents.items() if document is None and key in stored
+            }
             result = self._writer.write(
                 pa.array([_item(key, documents[key], stored.get(key)) for key in keys], pa.binary())
             )
@@ -84,13 +80,14 @@ class RollUpStore:
             won = [key for position, key in enumerate(keys) if position not in lost]
             updated += sum(key in stored for key in won)
             created += sum(key not in stored for key in won)
+            held |= {key: document for key in won if (document := documents[key]) is not None}
             rejected += [(keys[item.position], item) for item in result.rejected]
             conflicts = [keys[position] for position in result.conflicts]
             # No pause: a writer is overtaken only by one that is done, so every round gets somebody further.
             overtaken += sum(key in stored for key in conflicts)
             stored = self._read(conflicts)
             todo = {key: todo[key] for key in conflicts}
-        return Merged(created, updated, unchanged, overtaken, rejected)
+        return Merged(created, updated, unchanged, overtaken, rejected, held)
 
     def _read(self, keys: Sequence[RollUpKey]) -> dict[RollUpKey, _Stored]:
         """Return the stored documents; one that was deleted meanwhile is absent, and is created next."""
@@ -98,7 +95,7 @@ class RollUpStore:
         for begin in range(0, len(keys), _READ_AT_ONCE):
             some = keys[begin : begin + _READ_AT_ONCE]
             names = [{"_index": key.index_name, "_id": key.id} for key in some]
-            for key, document in zip(some, self._patiently(partial(self._mget, names))["docs"]):
+            for key, document in zip(some, patiently(partial(self._mget, names), self._retry_for)["docs"]):
                 if document.get("found"):
                     found[key] = _Stored(document["_source"], document["_seq_no"], document["_primary_term"])
         return found
@@ -109,29 +106,8 @@ class RollUpStore:
             error = document.get("error")
             # An index that was deleted is created next; any other error says nothing of what is stored.
             if error and error["type"] != "index_not_found_exception":
-                raise _NotReadable(describe(0, error["type"], f"{document['_index']}: {error.get('reason', '')}"))
+                raise NotReadable(describe(0, error["type"], f"{document['_index']}: {error.get('reason', '')}"))
         return answer
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        retrying = Retrying(
-            retry=retry_if_exception(_passes),
-            stop=stop_never if self._retry_for is None else stop_before_delay(self._retry_for),
-            wait=wait_random_exponential(multiplier=0.2, max=15),
-            before_sleep=before_sleep_log(_logger, logging.WARNING),
-            reraise=True,
-        )
-        return retrying(action)
-
-
-class _NotReadable(RuntimeError):  # noqa: N818
-    """A roll-up could not be read now."""
-
-
-def _passes(error: BaseException) -> bool:
-    """Tell whether an error of reading is the environment's state rather than the request's fault."""
-    if isinstance(error, ApiError):
-        return error.meta.status in (401, 403, 408, 429) or error.meta.status >= 500
-    return isinstance(error, (TransportError, SecretUnavailable, _NotReadable))
 
 
 def _item(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored | None) -> bytes:

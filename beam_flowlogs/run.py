@@ -44,6 +44,8 @@ class Summary:
     rollups_unchanged: int = 0
     rollups_overtaken: int = 0
     rollups_rejected: int = 0
+    alerts_opened: int = 0
+    alerts_closed: int = 0
     dead_letters_replayed: int = 0
     dead_letters_kept: int = 0
     dead_letters_skipped: int = 0

@@ -9,6 +9,7 @@ import typer
 
 from beam_flowlogs import __version__
 from beam_flowlogs.cli import local
+from beam_flowlogs.cli.alerts import alerts
 from beam_flowlogs.cli.backfill import backfill
 from beam_flowlogs.cli.demo import demo
 from beam_flowlogs.cli.drain import drain
@@ -39,6 +40,7 @@ app.command(context_settings=PASS_ON)(stream)
 app.command()(rejects)
 app.command(context_settings=PASS_ON)(replay)
 app.command()(summary)
+app.command()(alerts)
 app.command()(verify)
 app.command()(demo)
 

@@ -18,6 +18,9 @@ def backfill(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
+    rules: opt.Rules = None,
+    webhook_url: opt.WebhookUrl = "",
+    alerts_topic: opt.AlertsTopic = "",
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -43,6 +46,7 @@ def backfill(
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
+            alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
         check_set_up(connect(config.elasticsearch))
         with opt.progress(verbose=verbose):

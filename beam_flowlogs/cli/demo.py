@@ -53,6 +53,7 @@ def demo(
                 variables,
             )
             _step("See what is in Elasticsearch now", ["summary"], variables)
+            _step("See what the alert rules found: the generator has put incidents in", ["alerts"], variables)
             _step("Prove that every roll-up is the sum of its raw documents", ["verify"], variables)
         except BaseException:
             _stop(variables, keep=False)

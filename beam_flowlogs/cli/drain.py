@@ -21,6 +21,9 @@ def drain(
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
     limit: Annotated[int, typer.Option(min=1, help="Messages of one round: so many are in flight at most.")] = 1000,
+    rules: opt.Rules = None,
+    webhook_url: opt.WebhookUrl = "",
+    alerts_topic: opt.AlertsTopic = "",
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -47,6 +50,7 @@ def drain(
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
+            alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
         check_set_up(connect(config.elasticsearch))
         with opt.progress(verbose=verbose):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import orjson
@@ -18,6 +19,8 @@ from elasticsearch import AuthenticationException, AuthorizationException
 from rich.console import Console
 from rich.table import Table
 
+from beam_flowlogs.alert_notice import AlertConfig
+from beam_flowlogs.alert_rules import DEFAULT_RULES, read_rules
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
@@ -46,6 +49,15 @@ RetryFor = Annotated[
 ]
 MaxPlainBytes = Annotated[int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected.")]
 MaxRatio = Annotated[int, typer.Option(help="Times its size that one object may unpack to before it is rejected.")]
+Rules = Annotated[
+    Path | None,
+    typer.Option(help="TOML file of alert rules, as docs/alerts.md describes it. Default: the built-in ones."),
+]
+WebhookUrl = Annotated[
+    str,
+    typer.Option(help="Where to find the address to post alerts to: env:NAME, file:/path or an ARN; it is a secret."),
+]
+AlertsTopic = Annotated[str, typer.Option("--alerts-topic-arn", help="SNS topic to publish alerts to.")]
 Stage = Annotated[str, typer.Option(help=f"Only the rejects of one stage: {', '.join(STAGES)}.")]
 Reason = Annotated[str, typer.Option(help="Only the rejects with this reason, as `flowlogs rejects` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -72,6 +84,7 @@ def job_config(
     retry_for: float | None,
     max_plain_bytes: int,
     max_ratio: int,
+    alerts: AlertConfig,
 ) -> JobConfig:
     """Return the configuration that command-line options and the environment describe. Raises ValueError."""
     return JobConfig(
@@ -83,7 +96,13 @@ def job_config(
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio),
         bulk=BulkConfig(retry_for=retry_for),
+        alerts=alerts,
     )
+
+
+def alert_config(rules: Path | None, webhook_url: str, topic_arn: str) -> AlertConfig:
+    """Return what options say of alerts. Raises ValueError."""
+    return AlertConfig(read_rules(rules) if rules else DEFAULT_RULES, webhook_url, topic_arn)
 
 
 @contextmanager

@@ -22,6 +22,9 @@ def replay(
     reason: opt.Reason = "",
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
+    rules: opt.Rules = None,
+    webhook_url: opt.WebhookUrl = "",
+    alerts_topic: opt.AlertsTopic = "",
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -46,6 +49,7 @@ def replay(
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
+            alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
         selection = Selection(stage, reason).check()
         check_set_up(connect(config.elasticsearch))

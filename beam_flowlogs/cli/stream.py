@@ -88,6 +88,9 @@ def stream(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = "60s",
     text_format: opt.Format = "",
+    rules: opt.Rules = None,
+    webhook_url: opt.WebhookUrl = "",
+    alerts_topic: opt.AlertsTopic = "",
     retry_for: opt.RetryFor = None,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -132,6 +135,7 @@ def stream(
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
+            alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
         check_set_up(connect(config.elasticsearch))
         from beam_flowlogs import run  # here, because importing Beam takes a second that help need not

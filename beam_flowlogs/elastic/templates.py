@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from beam_flowlogs.alert_store import ALERT_INDEX
 from beam_flowlogs.document import RAW_INDEX_PREFIX
+from beam_flowlogs.elastic.alert_template import alert_mapping
 from beam_flowlogs.elastic.mapping import put, typed_property
 from beam_flowlogs.elastic.rollup_template import rollup_mapping
 from beam_flowlogs.fields import DERIVED, FIELDS, NAMESPACE
@@ -65,10 +67,11 @@ def templates(layout: IndexLayout, *, logsdb: bool, lifecycles: bool) -> Templat
     kinds = {
         "flowlogs-raw": (RAW_INDEX_PREFIX, raw | (LOGSDB if logsdb else {}), raw_mapping()),
         "flowlogs-rollup": (ROLLUP_INDEX_PREFIX, rollup, rollup_mapping()),
+        "flowlogs-alerts": (ALERT_INDEX, dict(rollup), alert_mapping()),
     }
     found = Templates({}, {})
     for name, (prefix, settings, mapping) in kinds.items():
-        if lifecycles:
+        if lifecycles and name != "flowlogs-alerts":  # alerts are few, and are kept
             settings["lifecycle"] = {"name": name}
         found.components[f"{name}@settings"] = _versioned({"template": {"settings": {"index": settings}}})
         found.components[f"{name}@mappings"] = _versioned({"template": {"mappings": mapping}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import apache_beam as beam
 import orjson
@@ -17,8 +18,10 @@ from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.reject import DeadLetters, Reject, rollup_file
 from beam_flowlogs.rollup import Part, RollUpKey, decode_part
 from beam_flowlogs.rollup_store import RollUpStore
+from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
 from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
+from beam_flowlogs.transforms.typed import typed
 
 _logger = logging.getLogger(__name__)
 
@@ -29,7 +32,7 @@ class RollUp(beam.PTransform):
     """Bring the parts of each roll-up together in its window and merge them into its document.
 
     In: ``tuple[str, bytes]`` from ``encode_keyed_part``, stamped with the window's start. Out: progress by message
-    token, ``tuple[str, bytes]``, in the global window.
+    token, ``tuple[str, bytes]``, in the global window, once the alert rules were evaluated on what the documents say.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -38,11 +41,14 @@ class RollUp(beam.PTransform):
 
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         """Wire the transform."""
-        return (
+        merged = (
             parts
             | "Group" >> GroupParts(self._config.windows, self._config.lateness_s)
-            | "Merge" >> beam.ParDo(_MergeFn(self._config)).with_output_types(tuple[str, bytes])
+            | "Merge" >> beam.ParDo(_MergeFn(self._config)).with_outputs("watched", main="progress")
         )
+        progress = typed(merged.progress, "Progress", tuple[str, bytes])
+        watched = typed(merged.watched, "Watched", Watched)
+        return (progress, watched | "Detect" >> Detect(self._config)) | "Together" >> beam.Flatten()
 
 
 class _MergeFn(beam.DoFn):
@@ -52,7 +58,7 @@ class _MergeFn(beam.DoFn):
         self._config = config
         self._parts: dict[RollUpKey, list[Part]] = {}
         self._panes: dict[RollUpKey, str] = {}
-        self._merged: Counter[str] = Counter()
+        self._tokens: dict[RollUpKey, Counter[str]] = {}
         self._counters = {
             name: Metrics.counter("flowlogs", f"rollups_{name}")
             for name in ("created", "updated", "unchanged", "overtaken", "rejected")
@@ -68,26 +74,28 @@ class _MergeFn(beam.DoFn):
         self._dead_letters = DeadLetters(config.dead_letters)
 
     def start_bundle(self) -> None:
-        self._parts, self._panes = {}, {}
-        self._merged = Counter()
+        self._parts, self._panes, self._tokens = {}, {}, {}
 
-    def process(self, element: Grouped) -> Iterator[tuple[str, bytes]]:
+    def process(self, element: Grouped) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
         text, pane, values = element
         key = RollUpKey(*orjson.loads(text))
-        parts = self._parts.setdefault(key, [])
+        parts, tokens = self._parts.setdefault(key, []), self._tokens.setdefault(key, Counter())
         self._panes[key] = pane
         for value in values:
             token, _, data = value.partition(TOKEN_END)
             parts.append(decode_part(data))
-            self._merged[token.decode()] += 1
+            tokens[token.decode()] += 1
         if len(self._parts) >= _ROLLUPS_AT_ONCE:
             yield from self._flush()
 
-    def finish_bundle(self) -> Iterator[WindowedValue]:
-        for progress in self._flush():
-            yield WindowedValue(progress, GlobalWindow().max_timestamp(), [GlobalWindow()])
+    def finish_bundle(self) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
+        for output in self._flush():
+            if isinstance(output, beam.pvalue.TaggedOutput):
+                yield beam.pvalue.TaggedOutput(output.tag, _in_global_window(output.value))
+            else:
+                yield _in_global_window(output)
 
-    def _flush(self) -> Iterator[tuple[str, bytes]]:
+    def _flush(self) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
         if not self._parts:
             return
         result = self._store.merge(self._parts, self._panes)
@@ -99,8 +107,17 @@ class _MergeFn(beam.DoFn):
             reject = Reject("rollup", item.reason, detail, data=item.data)
             self._dead_letters.write(rollup_file(key.id, item.data), [reject])
             self._counters["rejected"].inc()
-        merged = self._merged
+        merged: Counter[str] = Counter()
+        for key, tokens in self._tokens.items():
+            if self._config.alerts.rules and key.window_s == self._config.windows[0] and key in result.documents:
+                yield beam.pvalue.TaggedOutput("watched", encode_watched(key, result.documents[key], tokens))
+            else:
+                merged.update(tokens)
         self.start_bundle()
         for token, count in merged.items():
             if token != NO_MESSAGE:
                 yield token, Progress(merged=count).encode()
+
+
+def _in_global_window(value: Any) -> WindowedValue:
+    return WindowedValue(value, GlobalWindow().max_timestamp(), [GlobalWindow()])

@@ -1,0 +1,112 @@
+"""What rules look back at: the roll-ups before, remembered in this process and read from Elasticsearch when it is new.
+
+No runner's state is needed for that: the roll-ups are in Elasticsearch already, so a job that was just started, or that
+drains a queue every few minutes, looks back as far as one that runs for months.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import orjson
+from elasticsearch import Elasticsearch
+
+from beam_flowlogs.alert_rules import HELD, Past
+from beam_flowlogs.elastic.patience import patiently
+from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
+
+_LOOKED_BACK = 4 * HELD
+"""Windows back from one that are searched: an interface logs nothing in some, or once in ten minutes."""
+_HELD_SERIES = 10_000
+_TRUSTED_S = 600
+"""Seconds after which what is remembered is read anew: another worker may have had the key meanwhile."""
+_SEARCHES_AT_ONCE = 100
+_READ = ("flows", "bytes", "rejected.flows", "nodata", "top.rejected_ports.port", "top.rejected_sources.address")
+
+
+class Series(NamedTuple):
+    """Roll-ups that follow each other: windows of one length, in seconds, of one key."""
+
+    window_s: int
+    key_type: str
+    key: str
+
+
+class _Remembered(NamedTuple):
+    read_at: float
+    data: bytes  # packed: thousands of interfaces have sixty windows each
+
+
+class AlertHistory:
+    """The recent past of each series. Memory is bounded by the number of series that are remembered."""
+
+    def __init__(self, connect: Callable[[], Elasticsearch], *, retry_for: float | None = None) -> None:
+        self._connect = connect
+        self._retry_for = retry_for
+        self._remembered: OrderedDict[Series, _Remembered] = OrderedDict()
+
+    def extend(self, new: Mapping[Series, Mapping[int, Past]]) -> dict[Series, dict[int, Past]]:
+        """Remember new windows of series, by start; return all that is known of each, these included."""
+        now = time.monotonic()
+        fresh = [name for name in new if not self._trusted(name, now)]
+        read = self._read({name: min(new[name]) for name in fresh})
+        known: dict[Series, dict[int, Past]] = {}
+        for name, windows in new.items():
+            held = self._remembered.pop(name, None)
+            if name in read or held is None:
+                held = _Remembered(now, b"[]")
+            before = {start: Past(*rest) for start, *rest in orjson.loads(held.data)}
+            known[name] = {**read.get(name, {}), **before, **windows}
+            kept = sorted(known[name])[-HELD:]
+            packed = orjson.dumps([(start, *known[name][start]) for start in kept])
+            self._remembered[name] = _Remembered(held.read_at, packed)
+        while len(self._remembered) > _HELD_SERIES:
+            self._remembered.popitem(last=False)
+        return known
+
+    def _trusted(self, name: Series, now: float) -> bool:
+        held = self._remembered.get(name)
+        return held is not None and now - held.read_at < _TRUSTED_S
+
+    def _read(self, firsts: Mapping[Series, int]) -> dict[Series, dict[int, Past]]:
+        """Return the roll-ups before the first window of each series, as Elasticsearch has them."""
+        if not firsts:
+            return {}
+        pattern = f"{ROLLUP_INDEX_PREFIX}*"
+        client = self._connect()
+        patiently(partial(client.indices.refresh, index=pattern), self._retry_for)
+        names = list(firsts)
+        found: dict[Series, dict[int, Past]] = {}
+        for begin in range(0, len(names), _SEARCHES_AT_ONCE):
+            some = names[begin : begin + _SEARCHES_AT_ONCE]
+            searches = [line for name in some for line in ({}, _search(name, firsts[name]))]
+            answer = patiently(partial(client.msearch, index=pattern, searches=searches), self._retry_for)
+            for name, response in zip(some, answer["responses"]):
+                hits = response["hits"]["hits"] if "hits" in response else ()
+                found[name] = dict(map(_past, hits))
+        return found
+
+
+def _search(name: Series, first: int) -> dict[str, Any]:
+    since = first - _LOOKED_BACK * name.window_s
+    wanted: Sequence[Mapping[str, Any]] = [
+        {"term": {"flowlogs.rollup.key": name.key}},
+        {"term": {"flowlogs.rollup.key_type": name.key_type}},
+        {"term": {"flowlogs.rollup.window": f"{name.window_s}s"}},
+        {"range": {"@timestamp": {"gte": since * 1000, "lt": first * 1000, "format": "epoch_millis"}}},
+    ]
+    return {
+        "size": HELD,
+        "sort": [{"@timestamp": "desc"}],
+        "query": {"bool": {"filter": wanted}},
+        "_source": [f"flowlogs.rollup.{field}" for field in _READ],
+        "track_total_hits": False,
+    }
+
+
+def _past(hit: Mapping[str, Any]) -> tuple[int, Past]:
+    return hit["sort"][0] // 1000, Past.of(hit["_source"]["flowlogs"]["rollup"])

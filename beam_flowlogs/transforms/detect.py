@@ -1,0 +1,135 @@
+"""Merged roll-ups in; alerts in Elasticsearch, notices of them, and progress out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import apache_beam as beam
+import orjson
+from apache_beam.metrics import Metrics
+from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
+from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_flowlogs.alert_history import AlertHistory, Series
+from beam_flowlogs.alert_notice import is_recent, notify
+from beam_flowlogs.alert_rules import Past, Rolled, evaluate
+from beam_flowlogs.alert_store import ABOUT, AlertStore, Evaluated, Subject
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.elastic.connection import bulk_writer, connect
+from beam_flowlogs.rollup import RollUpKey
+from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
+
+_SERIES_AT_ONCE = 500
+_LOOKED_AT = ("flows", "bytes", "rejected", "nodata", "skipdata", "top")
+
+Watched = tuple[str, bytes]
+"""What the rules see of a roll-up, by its series; and how many parts of which messages were merged for it."""
+
+
+def encode_watched(key: RollUpKey, document: Mapping[str, Any], merged: Mapping[str, int]) -> Watched:
+    """Return what the rules see of a roll-up document, with the parts ``merged`` for it by message token."""
+    rollup = document["flowlogs"]["rollup"]
+    seen = {name: rollup[name] for name in _LOOKED_AT if name in rollup}
+    about = {name: document[name] for name in ABOUT if name in document}
+    return orjson.dumps([key.window_s, key.key_type, key.key]).decode(), orjson.dumps([key.start, seen, about, merged])
+
+
+class Detect(beam.PTransform):
+    """Evaluate the alert rules on roll-ups of the shortest window, given by ``encode_watched`` in the global window.
+
+    Out: progress by message token, ``tuple[str, bytes]``, once the alerts that its roll-ups give rise to are durable.
+    Bounded input is evaluated once it is all there, endless input as it comes. Both give the same alerts, since an
+    alert is a union of windows (alert_store.py).
+    """
+
+    def __init__(self, config: JobConfig) -> None:
+        super().__init__()
+        self._config = config
+
+    def expand(self, watched: beam.PCollection) -> beam.PCollection:
+        """Wire the transform."""
+        if not watched.is_bounded:
+            # Grouped only so that one worker sees all windows of a key: it remembers those before.
+            watched = watched | "AsItComes" >> beam.WindowInto(
+                GlobalWindows(), trigger=Repeatedly(AfterCount(1)), accumulation_mode=AccumulationMode.DISCARDING
+            )
+        return (
+            watched
+            | "BySeries" >> beam.GroupByKey()
+            | "Evaluate" >> beam.ParDo(_EvaluateFn(self._config)).with_output_types(tuple[str, bytes])
+        )
+
+
+class _EvaluateFn(beam.DoFn):
+    """Evaluates some hundreds of keys at a time: each is to be compared with the alerts that there are."""
+
+    def __init__(self, config: JobConfig) -> None:
+        self._config = config
+        self._new: dict[Series, dict[int, Rolled]] = {}
+        self._about: dict[Series, Mapping[str, Any]] = {}
+        self._merged: Counter[str] = Counter()
+        self._opened = Metrics.counter("flowlogs", "alerts_opened")
+        self._closed = Metrics.counter("flowlogs", "alerts_closed")
+
+    def setup(self) -> None:
+        config = self._config
+        self._history = AlertHistory(lambda: connect(config.elasticsearch), retry_for=config.retry_for)
+        self._store = AlertStore(
+            lambda: connect(config.elasticsearch),
+            bulk_writer(config.elasticsearch, config.bulk),
+            retry_for=config.retry_for,
+        )
+
+    def start_bundle(self) -> None:
+        self._new, self._about = {}, {}
+        self._merged = Counter()
+
+    def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
+        text, found = element
+        series = Series(*orjson.loads(text))
+        new = self._new.setdefault(series, {})
+        for start, seen, about, merged in map(orjson.loads, found):
+            new[start] = seen
+            self._about[series] = about
+            self._merged.update(merged)
+        if len(self._new) >= _SERIES_AT_ONCE:
+            yield from self._flush()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        for progress in self._flush():
+            yield WindowedValue(progress, GlobalWindow().max_timestamp(), [GlobalWindow()])
+
+    def _flush(self) -> Iterator[tuple[str, bytes]]:
+        if not self._new:
+            return
+        rules = self._config.alerts.rules
+        by_name = {rule.name: rule for rule in rules}
+        new = {
+            series: {start: Past.of(rolled) for start, rolled in windows.items()}
+            for series, windows in self._new.items()
+        }
+        evaluated: dict[Subject, Evaluated] = {}
+        for series, past in self._history.extend(new).items():
+            newest = max(past)
+            for name, findings in evaluate(rules, self._new[series], past).items():
+                subject = Subject(name, *series)
+                evaluated[subject] = Evaluated(by_name[name], findings, newest, self._about[series])
+        self._bring_up_to_date(evaluated)
+        merged = self._merged
+        self.start_bundle()
+        for token, count in merged.items():
+            if token != NO_MESSAGE:
+                yield token, Progress(merged=count).encode()
+
+    def _bring_up_to_date(self, evaluated: Mapping[Subject, Evaluated]) -> None:
+        current = self._store.merge(evaluated)
+        for alert in current:
+            if alert.before != alert.status:
+                self._opened.inc(not alert.before or alert.status == "open")
+                self._closed.inc(alert.status == "closed")
+        if self._config.alerts.tells:
+            untold = [alert.document for alert in current if alert.is_untold and is_recent(alert.document)]
+            self._store.mark_told(notify(self._config.alerts, untold))

@@ -1,0 +1,221 @@
+"""Alerts on a real Elasticsearch: one document an episode, whatever is evaluated again; and notices of them."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from beam_flowlogs.alert_notice import AlertConfig, notify
+from beam_flowlogs.alert_rules import Finding, Rule
+from beam_flowlogs.alert_store import ALERT_INDEX, AlertStore, Evaluated, Subject, gap_s
+from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
+from beam_flowlogs.elastic.setup import set_up
+from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+
+pytestmark = pytest.mark.integration
+
+START = 1_764_000_000
+GAP = gap_s(60) // 60
+RULE = Rule("too-much", "bytes-above", "high", {"bytes": 10})
+SUBJECT = Subject("too-much", 60, "interface", "eni-1")
+ABOUT = {"aws": {"vpcflow": {"interface_id": "eni-1"}}, "cloud": {"account": {"id": "1"}}}
+
+
+@pytest.fixture
+def config(elasticsearch: ElasticsearchServer) -> Iterator[ElasticsearchConfig]:
+    config = ElasticsearchConfig(urls=(elasticsearch.url,))
+    client = connect(config)
+    client.options(ignore_status=404).indices.delete(index=ALERT_INDEX)
+    set_up(client)
+    yield config
+    client.options(ignore_status=404).indices.delete(index=ALERT_INDEX)
+
+
+def store(config: ElasticsearchConfig) -> AlertStore:
+    return AlertStore(lambda: connect(config), bulk_writer(config, BulkConfig(retry_for=30)), retry_for=30)
+
+
+def evaluate(config: ElasticsearchConfig, *minutes: int, until: int, subject: Subject = SUBJECT) -> list[str]:
+    """Bring the alert of a subject up to date; return the statuses that are news."""
+    findings = [Finding(START + 60 * minute, 10 + minute, 10, f"{minute}") for minute in minutes]
+    current = store(config).merge({subject: Evaluated(RULE, findings, START + 60 * until, ABOUT)})
+    return [alert.status for alert in current if alert.status != alert.before]
+
+
+def alerts(config: ElasticsearchConfig) -> list[tuple[str, int, int]]:
+    """The alerts there are: status, number of windows, Elasticsearch's version."""
+    client = connect(config)
+    client.indices.refresh(index=ALERT_INDEX)
+    answer = client.search(index=ALERT_INDEX, version=True, sort="event.start")
+    told = [(hit["_source"]["flowlogs"]["alert"], hit["_version"]) for hit in answer["hits"]["hits"]]
+    return [(alert["status"], alert["count"], version) for alert, version in told]
+
+
+def test_an_episode_opens_goes_on_and_closes_in_one_document(config: ElasticsearchConfig) -> None:
+    assert evaluate(config, 0, until=0) == ["open"]
+    assert evaluate(config, 1, 2, until=2) == []
+    assert alerts(config) == [("open", 3, 2)]
+
+    assert evaluate(config, until=2 + GAP) == []
+    assert evaluate(config, until=3 + GAP) == ["closed"]
+    assert alerts(config) == [("closed", 3, 3)]
+
+
+def test_the_same_roll_ups_again_change_nothing(config: ElasticsearchConfig) -> None:
+    evaluate(config, 0, 1, until=20)
+
+    assert evaluate(config, 0, 1, until=20) == []
+    assert evaluate(config, 1, until=30) == []
+    assert evaluate(config, 1, until=1) == []
+    assert alerts(config) == [("closed", 2, 1)]
+
+
+def test_episodes_apart_are_alerts_of_their_own(config: ElasticsearchConfig) -> None:
+    assert evaluate(config, 0, 1, 20, until=20) == ["closed", "open"]
+    assert [(status, count) for status, count, _ in alerts(config)] == [("closed", 2), ("open", 1)]
+
+
+def test_a_window_that_comes_late_joins_the_episode_that_is_there(config: ElasticsearchConfig) -> None:
+    evaluate(config, 5, until=6)
+    evaluate(config, 3, until=3)
+
+    assert [(status, count) for status, count, _ in alerts(config)] == [("open", 2)]
+
+
+def test_a_late_window_between_two_episodes_makes_one_of_them_and_leaves_none_open(config: ElasticsearchConfig) -> None:
+    evaluate(config, 0, 20, until=20)
+    evaluate(config, 10, until=20)
+
+    assert [(status, count) for status, count, _ in alerts(config)] == [("open", 3), ("closed", 1)]
+
+
+def test_an_alert_of_an_interface_that_is_gone_closes_when_others_are_an_hour_ahead(
+    config: ElasticsearchConfig,
+) -> None:
+    other = SUBJECT._replace(key="eni-2")
+    evaluate(config, 0, until=0)
+
+    assert evaluate(config, until=60, subject=other) == []
+    assert evaluate(config, until=62, subject=other) == ["closed"]
+
+
+def test_writers_at_the_same_time_lose_no_window(config: ElasticsearchConfig) -> None:
+    gate = threading.Barrier(3)
+
+    def write(minute: int) -> None:
+        gate.wait()
+        evaluate(config, minute, until=2)
+
+    evaluate(config, 3, until=3)
+    threads = [threading.Thread(target=write, args=[minute]) for minute in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [(status, count) for status, count, _ in alerts(config)] == [("open", 4)]
+
+
+def test_an_alert_is_untold_until_somebody_was_told_of_its_status(config: ElasticsearchConfig) -> None:
+    def untold(*minutes: int, until: int) -> list[str]:
+        findings = [Finding(START + 60 * minute, 10, 10, "") for minute in minutes]
+        found = store(config).merge({SUBJECT: Evaluated(RULE, findings, START + 60 * until, ABOUT)})
+        news = [alert for alert in found if alert.is_untold]
+        store(config).mark_told(alert.document for alert in news[:told])
+        return [alert.status for alert in news]
+
+    told = 0
+    assert untold(0, until=0) == ["open"]
+    told = 1
+    assert untold(until=1) == ["open"]
+    assert untold(until=2) == []
+    assert untold(until=20) == ["closed"]
+    assert untold(until=21) == []
+
+
+class Hook:
+    """A webhook that refuses some calls and keeps the rest."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+        self.heard: list[dict[str, Any]] = []
+        hook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                hook.refusals -= 1
+                self.send_response(503 if hook.refusals >= 0 else 204)
+                self.end_headers()
+                if hook.refusals < 0:
+                    hook.heard.append(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+
+ALERT = {
+    "message": "eni-1: too much",
+    "rule": {"name": "too-much"},
+    "flowlogs": {"alert": {"status": "open", "key": "eni-1"}},
+}
+
+
+def test_a_webhook_that_answers_later_hears_of_the_alert_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook = Hook(refusals=2)
+    monkeypatch.setenv("HOOK_LATE", f"http://127.0.0.1:{hook.server.server_port}/secret-path")
+
+    told = notify(AlertConfig(webhook="env:HOOK_LATE"), [ALERT])
+
+    hook.server.shutdown()
+    assert hook.heard == told == [ALERT]
+
+
+def test_a_webhook_that_always_refuses_is_warned_of_without_its_address(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook = Hook(refusals=100)
+    monkeypatch.setenv("HOOK_DEAD", f"http://127.0.0.1:{hook.server.server_port}/secret-path")
+
+    assert notify(AlertConfig(webhook="env:HOOK_DEAD"), [ALERT, ALERT]) == []
+
+    hook.server.shutdown()
+    assert caplog.text.count("2 alerts could not be told to the webhook (HTTPError), first: eni-1: too much") == 1
+    assert "secret-path" not in caplog.text
+
+
+def test_a_webhook_whose_secret_is_missing_is_named_by_its_reference(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("HOOK_NONE", raising=False)
+
+    assert notify(AlertConfig(webhook="env:HOOK_NONE"), [ALERT]) == []
+
+    assert "the environment variable HOOK_NONE is not set on this worker" in caplog.text
+
+
+@pytest.mark.usefixtures("aws")
+def test_an_sns_topic_hands_the_alert_on() -> None:
+    import boto3
+
+    sns, sqs = boto3.client("sns"), boto3.client("sqs")
+    topic = sns.create_topic(Name="flowlogs-alerts-test")["TopicArn"]
+    queue = sqs.create_queue(QueueName="flowlogs-alerts-test")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+
+    notify(AlertConfig(sns_topic=topic), [ALERT])
+
+    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
+    envelope = json.loads(message["Body"])
+    assert envelope["Subject"] == "[open] too-much eni-1"
+    assert json.loads(envelope["Message"]) == ALERT
