@@ -8,26 +8,23 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks.data import FORMATS, make_objects
 from benchmarks.measure import Cost, Objects, measure
+from benchmarks.record import RESULTS, append
 from benchmarks.stub import serving
 
 _OURS = ("inflate", "decode", "documents", "roll up", "send", "S3 to sent bulk")
 _PEER = "flowlogs-reader"
 _QUICK_RECORDS = 20_000
-_RESULTS = Path(__file__).with_name("results.md")
 _LIBRARIES = ("pyarrow", "numpy", "isal", "elasticsearch", "boto3")
 
 
@@ -56,8 +53,10 @@ def main() -> None:
     if options.json:
         print(json.dumps([line._asdict() for line in lines]))
     if options.record:
-        with _RESULTS.open("a") as results:
-            results.write("\n".join(["", *_title(records, rounds), "", *_HEAD, *map(_row, lines), ""]))
+        run = f"`python -m benchmarks.stages --records {records} --rounds {rounds}`"
+        libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+        about = f"{run}; Python {platform.python_version()}, {libraries}"
+        append("Stages", about, [*_HEAD, *map(_row, lines)])
 
 
 def _options() -> argparse.Namespace:
@@ -67,7 +66,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--format", action="append", choices=FORMATS, help="only this format; may be repeated")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_RECORDS} records, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--record", action="store_true", help=f"append the table to {_RESULTS.name}")
+    parser.add_argument("--record", action="store_true", help=f"append the table to {RESULTS.name}")
     return parser.parse_args()
 
 
@@ -117,26 +116,6 @@ def _row(line: Line) -> str:
         f"| {line.format} | {line.stage} | {line.cpu_s_per_million:.2f} | {line.records_per_cpu_s:,} "
         f"| {ratio} | {line.peak_mib} |"
     )
-
-
-def _title(records: int, rounds: int) -> list[str]:
-    now = datetime.now(timezone.utc)
-    command = ["git", "describe", "--always", "--dirty"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "no commit"
-    run = f"`python -m benchmarks.stages --records {records} --rounds {rounds}` on {_machine()}"
-    libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
-    about = f"{run}; Python {platform.python_version()}, {libraries}."
-    return [f"## Stages, {now:%Y-%m-%d}, {commit}", "", about]
-
-
-def _machine() -> str:
-    name = platform.processor() or platform.machine()
-    try:
-        about = Path("/proc/cpuinfo").read_text()
-        name = about.partition("model name")[2].partition("\n")[0].lstrip("\t :") or name
-    except OSError:
-        pass
-    return f"{os.cpu_count()} cores of {name}, {platform.system()} {platform.release()}"
 
 
 if __name__ == "__main__":
