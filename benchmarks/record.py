@@ -27,7 +27,7 @@ def append(title: str, about: str, lines: Sequence[str]) -> None:
 
 
 def machine() -> str:
-    """Return the processor, the number of its cores, the operating system, and how busy it is: that shows in figures."""
+    """Return the processor, the number of its cores, the operating system, and the load, which shows in figures."""
     name = platform.processor() or platform.machine()
     try:
         about = Path("/proc/cpuinfo").read_text()
