@@ -1,4 +1,5 @@
-# The three commands of the README. Everything is installed into .venv; nothing else on the machine is changed.
+# The commands of the README. Everything is installed into .venv; the demo and the integration tests also keep
+# Elasticsearch (and Flink, if asked for) in the user's cache folder. Nothing else on the machine is changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

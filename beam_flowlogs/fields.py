@@ -7,8 +7,9 @@ Source: AWS, "Flow log records" (VPC user guide) and "Transit Gateway Flow Logs"
 
 from __future__ import annotations
 
+import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
@@ -224,3 +225,37 @@ def field_of(name: str) -> Field:
     if not NAME.fullmatch(name) or len(name) > 64 or column == "tcp_flags_array":
         raise ValueError(f"{name[:80]!r} is no flow log field name: names are lower-case words joined by '-'")
     return Field(column.replace("_", "-"), 0, Kind.KEYWORD, "not known to this version")
+
+
+def parse_format(text: str) -> tuple[str, ...]:
+    """Return the names of a format that a person wrote, separated by spaces, as ``name`` or AWS's ``${name}``.
+
+    Raises ValueError for what is no field name, comes twice, or is unknown and almost a known name. That is taken for a
+    slip: its documents would lack a field, and be corrected by no second run. A field so new can wait for an update,
+    or for its object's header line, which is never doubted.
+    """
+    names = tuple(re.sub(r"^\$\{(.*)\}$", r"\1", word) for word in text.split())
+    for name in names:
+        try:
+            field_of(name)
+        except ValueError as error:
+            raise ValueError(
+                f"the format is field names separated by spaces, such as 'srcaddr dstaddr': {error}"
+            ) from error
+    for name in unknown_names(names):
+        if alike := nearest_names(name):
+            raise ValueError(f"{name!r} is no flow log field that is known: did you mean {' or '.join(alike)}?")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(f"the format names {', '.join(repeated)} more than once: name each field once, in order")
+    return names
+
+
+def unknown_names(names: Iterable[str]) -> list[str]:
+    """Return the names that are none of ``FIELDS``, as those of a field that AWS adds later are."""
+    return [name for name in names if name.replace("-", "_") not in BY_COLUMN]
+
+
+def nearest_names(name: str) -> list[str]:
+    """Return the known field names that a slip would turn into ``name``, the likeliest first; two at most."""
+    return difflib.get_close_matches(name.replace("_", "-"), [f.name for f in FIELDS], n=2, cutoff=0.8)

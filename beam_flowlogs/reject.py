@@ -19,7 +19,7 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
-from beam_flowlogs.reject_files import SPOOL_LIMIT, BucketFiles, DeadLettersUnwritable, Files, FolderFiles
+from beam_flowlogs.reject_files import SPOOL_LIMIT, WRITABLE, BucketFiles, DeadLettersUnwritable, Files, FolderFiles
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import ObjectRef, object_id, parse_key, parse_s3_url
 
@@ -155,6 +155,7 @@ class DeadLetters:
     """The rejects kept at ``location``, a folder or ``s3://bucket/prefix``. Picklable; the constructor does no I/O.
 
     ``client`` makes the S3 client when one is needed, ``clock`` gives Unix seconds for ``first_seen``.
+    ``tell`` hears what has become durable: an example of each stage, reason and bucket in a file, and their number.
     """
 
     def __init__(
@@ -163,6 +164,7 @@ class DeadLetters:
         *,
         client: Callable[[], S3Client] = s3_client,
         clock: Callable[[], float] = time.time,
+        tell: Callable[[Reject, int], None] | None = None,
     ) -> None:
         if not location:
             raise ValueError("the dead letters need a location; give a folder or s3://bucket/prefix")
@@ -175,6 +177,7 @@ class DeadLetters:
         else:
             self._files = FolderFiles(location)
         self._clock = clock
+        self._tell = tell
 
     def write(self, name: str, rejects: Iterable[Reject]) -> str:
         """Write one file ``name`` (``.avro`` is added) and return where it is; no rejects: no file, "".
@@ -191,15 +194,24 @@ class DeadLetters:
         if first is None:
             return ""
         now = int(self._clock() * 1000)
+        groups: dict[tuple[str, str, str], tuple[Reject, int]] = {}
         with tempfile.SpooledTemporaryFile(max_size=SPOOL_LIMIT) as spool:
             fastavro.writer(
                 spool,
                 _PARSED,
-                (_to_avro(reject, now) for reject in chain([first], rejects)),
+                (_to_avro(reject, now) for reject in _counted(chain([first], rejects), groups)),
                 codec="deflate",
                 metadata={_VERSION_KEY: SCHEMA_VERSION},
             )
-            return self._files.put(f"{name}{_SUFFIX}", spool)
+            file = self._files.put(f"{name}{_SUFFIX}", spool)
+        if self._tell:
+            for example, count in groups.values():
+                self._tell(example, count)
+        return file
+
+    def check(self, retry_for: float | None = None) -> None:
+        """Raise DeadLettersUnwritable unless files can be put here, so that a job learns it before its first reject."""
+        self._files.check(retry_for)
 
     def read(self) -> Iterator[tuple[str, Reject]]:
         """Yield (file, reject) of all files in the order of their names, without the replayed ones.
@@ -226,7 +238,7 @@ class DeadLetters:
         """
         below = ref.key.removeprefix(f"{self._prefix}/") if self._prefix else ref.key
         in_place = ref.bucket == self._bucket != "" and (not self._prefix or below != ref.key)
-        return in_place and bool(_FILE.fullmatch(below))
+        return in_place and bool(below == WRITABLE or _FILE.fullmatch(below))
 
     def settle(self, file: str) -> None:
         """Move a file to ``replayed/``, since all in it went through; again is no error.
@@ -234,6 +246,14 @@ class DeadLetters:
         ``file`` is where ``write`` or ``read`` say that it is.
         """
         self._files.move(file, REPLAYED)
+
+
+def _counted(rejects: Iterable[Reject], groups: dict[tuple[str, str, str], tuple[Reject, int]]) -> Iterator[Reject]:
+    for reject in rejects:
+        name = (reject.stage, reject.reason, reject.bucket)
+        example, count = groups.get(name, (reject, 0))
+        groups[name] = (example, count + 1)
+        yield reject
 
 
 def _check_version(metadata: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -21,12 +22,19 @@ SPOOL_LIMIT = 8 << 20
 """Bytes of a file that are held in memory before it goes to a temporary file."""
 
 
+WRITABLE = ".writable"
+"""The empty object that shows that a bucket takes dead letters."""
+
+
 class DeadLettersUnwritable(Exception):  # noqa: N818  (it says what happened)
-    """S3 refuses the dead letters: a fault of the environment, which stops the job; never a reject itself."""
+    """The dead letters cannot be kept: a fault of the environment, which stops the job; never a reject itself."""
 
 
 class Files(Protocol):
     """Where files are kept."""
+
+    def check(self, retry_for: float | None) -> None:
+        """Raise DeadLettersUnwritable unless files can be put here; S3 may be silent for ``retry_for`` seconds."""
 
     def put(self, name: str, content: IO[bytes]) -> str:
         """Keep the whole content under ``name``, at once and durably; return where."""
@@ -46,6 +54,19 @@ class FolderFiles:
     """Files below a folder of this machine, or one that all workers share."""
 
     path: str
+
+    def check(self, retry_for: float | None) -> None:  # noqa: ARG002 - a folder answers at once
+        """See ``Files.check``. Nothing is left behind: a run without rejects makes no folder."""
+        folder = Path(self.path).absolute()
+        there = next(step for step in (folder, *folder.parents) if step.exists())
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            raise DeadLettersUnwritable(
+                f"the dead letters cannot be written to {folder} ({error.strerror}): give another place with "
+                "--dead-letter, a folder that this user may write to or s3://bucket/prefix"
+            ) from error
 
     def put(self, name: str, content: IO[bytes]) -> str:
         """See ``Files.put``."""
@@ -106,8 +127,15 @@ class BucketFiles:
     prefix: str
     client: Callable[[], S3Client] = field(repr=False)
 
+    def check(self, retry_for: float | None) -> None:
+        """See ``Files.check``. An empty object stays: to delete it would need one more right."""
+        self._put(WRITABLE, BytesIO(), Retry(retry_for))
+
     def put(self, name: str, content: IO[bytes]) -> str:
         """See ``Files.put``."""
+        return self._put(name, content, Retry())
+
+    def _put(self, name: str, content: IO[bytes], retry: Retry) -> str:
         url = self._url(name)
         client = self.client()
 
@@ -116,7 +144,7 @@ class BucketFiles:
             client.put_object(Bucket=self.bucket, Key=_key(url), Body=content, ContentType="application/avro")
 
         try:
-            Retry().call(url, upload)
+            retry.call(url, upload)
         except ObjectRejected as error:
             raise DeadLettersUnwritable(f"{error.detail}; the dead letters need s3:PutObject on this bucket") from error
         return url

@@ -4,64 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
 
 import apache_beam as beam
-from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.runners.runner import PipelineResult
 
+from beam_flowlogs.beam_options import DEFAULT_RUNNER
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import Selection
 from beam_flowlogs.sqs_queue import QueueConfig, keeper
 from beam_flowlogs.transforms.acknowledge import Acknowledge
 from beam_flowlogs.transforms.index_flow_logs import IndexFlowLogs
 from beam_flowlogs.transforms.list_objects import ListObjects
+from beam_flowlogs.transforms.metrics import forget_examples, read_outcome
 from beam_flowlogs.transforms.read_notifications import Announced, ReadNotifications, StreamNotifications
 from beam_flowlogs.transforms.replay_dead_letters import ReplayDeadLetters
 
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Summary:
-    """What a job did, from its counters; counts of messages, objects, documents and roll-ups by fate."""
-
-    messages_received: int = 0
-    messages_redelivered: int = 0
-    messages_rejected: int = 0
-    messages_deleted: int = 0
-    messages_expired: int = 0
-    objects: int = 0
-    objects_rejected: int = 0
-    documents: int = 0
-    duplicates: int = 0
-    rejects: int = 0
-    retries: int = 0
-    bulk_bytes: int = 0
-    rollups_created: int = 0
-    rollups_updated: int = 0
-    rollups_unchanged: int = 0
-    rollups_overtaken: int = 0
-    rollups_rejected: int = 0
-    alerts_opened: int = 0
-    alerts_closed: int = 0
-    dead_letters_replayed: int = 0
-    dead_letters_kept: int = 0
-    dead_letters_skipped: int = 0
-
-    def plus(self, other: Summary) -> Summary:
-        """Return both together."""
-        mine, theirs = asdict(self), asdict(other)
-        return Summary(**{name: mine[name] + theirs[name] for name in mine})
-
-
-def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit: int = 1000) -> Summary:
+def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit: int = 1000) -> Outcome:
     """Index what a queue announces until it is empty, in rounds of at most ``limit`` messages; return what was done.
 
     A round's messages are deleted at its end at the latest; when one fails, those not deleted go back to the queue.
     """
-    total = Summary()
+    total = Outcome()
     while True:
         pipeline = _pipeline(beam_args)
         announced = pipeline | "ReadNotifications" >> ReadNotifications(queue_url, config, limit=limit)
@@ -82,14 +50,14 @@ def stream(config: JobConfig, queue: QueueConfig, beam_args: Sequence[str]) -> P
     return pipeline.run()
 
 
-def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -> Summary:
+def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -> Outcome:
     """Index all objects below some ``s3://bucket/prefix`` locations; return what was done."""
     pipeline = _pipeline(beam_args)
     _ = pipeline | "ListObjects" >> ListObjects(urls, config) | "IndexFlowLogs" >> IndexFlowLogs(config)
     return _run(pipeline)
 
 
-def replay(config: JobConfig, selection: Selection, beam_args: Sequence[str]) -> Summary:
+def replay(config: JobConfig, selection: Selection, beam_args: Sequence[str]) -> Outcome:
     """Put dead letters through again and settle the files of what went through; return what was done."""
     pipeline = _pipeline(beam_args)
     _ = pipeline | "ReplayDeadLetters" >> ReplayDeadLetters(config, selection)
@@ -102,7 +70,8 @@ def _index(announced: Announced, config: JobConfig) -> None:
     _ = (announced.messages, *progress) | "Acknowledge" >> Acknowledge(config)
 
 
-def _run(pipeline: beam.Pipeline) -> Summary:
+def _run(pipeline: beam.Pipeline) -> Outcome:
+    forget_examples()
     try:
         result = pipeline.run()
         result.wait_until_finish()
@@ -110,22 +79,12 @@ def _run(pipeline: beam.Pipeline) -> Summary:
         given_back = keeper().give_back()
         if given_back:
             _logger.warning("%d messages were given back to the queue: they will be delivered again", given_back)
-    return _summary(result)
+    return read_outcome(result)
 
 
 def _pipeline(beam_args: Sequence[str]) -> beam.Pipeline:
-    """Return a pipeline that runs in this process unless told otherwise: Beam's default would download a runner."""
+    """Return a pipeline that runs in this process unless told otherwise."""
     args = list(beam_args)
     if not any(arg.split("=")[0] == "--runner" for arg in args):
-        args.append("--runner=FnApiRunner")
+        args.append(f"--runner={DEFAULT_RUNNER}")
     return beam.Pipeline(options=PipelineOptions(args))
-
-
-def _summary(result: PipelineResult) -> Summary:
-    counters = result.metrics().query(MetricsFilter().with_namespace("flowlogs"))["counters"]
-    known = {field.name for field in fields(Summary)}
-    totals = dict.fromkeys(known, 0)
-    for counter in counters:
-        if counter.key.metric.name in known:
-            totals[counter.key.metric.name] += counter.result
-    return Summary(**totals)

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import boto3
@@ -87,7 +88,7 @@ _REFUSED = ("request-refused", "S3 refuses this request for good; act on its mes
 _CREDENTIALS = (
     "check the credentials: the role or AWS_* variables of this worker, their expiry, the clock of this machine"
 )
-_THROTTLED = "S3 throttles or is overloaded: lower the parallelism if this lasts"
+_THROTTLED = "it throttles or is overloaded: lower the parallelism if this lasts"
 _NETWORK = "check the network, the proxy, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
 
 _CREDENTIAL_CODES = frozenset({
@@ -142,10 +143,14 @@ class ObjectUnavailable(Exception):  # noqa: N818  (it says what happened)
 
 @dataclass(frozen=True)
 class Retry:
-    """How long to wait for S3: ``seconds`` without an answer before ``ObjectUnavailable``; None waits for ever."""
+    """How long to wait for S3: ``seconds`` without an answer before ``ObjectUnavailable``; None waits for ever.
+
+    ``service`` is what warnings and advice name instead of S3.
+    """
 
     seconds: float | None = None
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    service: str = "S3"
 
     def call(self, name: str, action: Callable[[], T]) -> T:
         """Return ``action()``, repeated with back-off while the environment fails it.
@@ -168,7 +173,7 @@ class Retry:
             stop=stop_never if self.seconds is None else stop_before_delay(self.seconds),
             wait=wait_random_exponential(multiplier=0.2, max=30, min=0.05),
             sleep=self.sleep,
-            before_sleep=_warn,
+            before_sleep=partial(_warn, self.service),
             reraise=True,
         )
         return retrying(attempt)
@@ -233,18 +238,18 @@ def _answer(error: ClientError) -> tuple[tuple[str, str] | None, str]:
     return (_ACCESS if status == 403 else _REFUSED), ""
 
 
-_last_warning: dict[str, float] = {}
+_last_warning: dict[tuple[str, str], float] = {}
 
 
-def _warn(state: RetryCallState) -> None:
+def _warn(service: str, state: RetryCallState) -> None:
     """Log what is being waited for; once a minute is enough, however many objects wait."""
     error = state.outcome.exception() if state.outcome else None
     if not isinstance(error, ObjectUnavailable):
         return
     now = time.monotonic()
     with _lock:
-        due = now - _last_warning.get(error.advice, -WARN_EVERY) >= WARN_EVERY
+        due = now - _last_warning.get((service, error.advice), -WARN_EVERY) >= WARN_EVERY
         if due:
-            _last_warning[error.advice] = now
+            _last_warning[service, error.advice] = now
     if due:
-        log.warning("S3 does not answer, trying again (attempt %d): %s", state.attempt_number, error)
+        log.warning("%s does not answer, trying again (attempt %d): %s", service, state.attempt_number, error)

@@ -11,13 +11,24 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from urllib.parse import urlsplit
 
 from beam_flowlogs.s3_client import CONFIG, ObjectRejected, ObjectUnavailable, Retry, aws_session
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
-__all__ = ["Kept", "Message", "QueueConfig", "QueueRefused", "SqsQueue", "VisibilityKeeper", "connect_queue", "keeper"]
+__all__ = [
+    "Kept",
+    "Message",
+    "QueueConfig",
+    "QueueRefused",
+    "SqsQueue",
+    "VisibilityKeeper",
+    "check_queue_url",
+    "connect_queue",
+    "keeper",
+]
 
 T = TypeVar("T")
 
@@ -55,11 +66,23 @@ class QueueConfig:
     def __post_init__(self) -> None:
         if not self.urls:
             raise ValueError("no queue to receive from: name one with --queue-url")
+        for url in self.urls:
+            check_queue_url(url)
         for name, least in (("shards", 1), ("max_in_flight", 1), ("max_in_flight_bytes", 1), ("delivery_delay_s", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least {least}")
         if not 3 <= self.visibility_s <= MOST_VISIBILITY_S:
             raise ValueError(f"visibility_s is {self.visibility_s}: give 3 to {MOST_VISIBILITY_S} seconds")
+
+
+def check_queue_url(url: str) -> None:
+    """Raise ValueError for what cannot be the URL of a queue, a name or an ARN for instance."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.netloc or len(parts.path.strip("/")) == 0:
+        raise ValueError(
+            f"{url!r} is no URL of a queue: it looks like https://sqs.REGION.amazonaws.com/ACCOUNT/NAME, and `aws sqs "
+            "get-queue-url --queue-name NAME` tells it"
+        )
 
 
 class Message(NamedTuple):
@@ -84,7 +107,7 @@ class SqsQueue:
         self.url = url
         self.visibility_s = visibility_s
         self._client = client
-        self._retry = Retry(retry_for)
+        self._retry = Retry(retry_for, service="SQS")
 
     def receive(self, wait_s: int) -> list[Message]:
         """Return up to ten messages, hidden from others for a while; none when none came within ``wait_s``."""

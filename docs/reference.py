@@ -16,7 +16,15 @@ _INTRODUCTION = """\
 
 Every command explains itself with `--help`. This page is made from the same text by `make docs`.
 
-Exit codes: 0 all went well; 1 it failed, or `verify` found a difference; 2 wrong arguments; 3 the local stack is not up.
+| exit code | means |
+|---|---|
+| 0 | all went well |
+| 1 | it failed, or `verify` found a difference |
+| 2 | wrong arguments |
+| 3 | the local stack is not up |
+| 4 | a job has finished, and some of what it read is in the dead letters, named on standard error |
+| 5 | `verify` found nothing to verify |
+
 Errors are one line on standard error that says what to do. Where output is data, `--json` prints it for programs.
 
 | variable | for |

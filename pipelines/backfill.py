@@ -1,6 +1,6 @@
 """Beam program: index the flow logs that lie below S3 prefixes.
 
-    python -m pipelines.backfill s3://BUCKET/PREFIX --runner=FlinkRunner --flink_master=HOST:8081 ...
+    python -m pipelines.backfill s3://BUCKET/PREFIX --dead-letter s3://BUCKET/PREFIX --runner=FlinkRunner ...
 
 The same as ``flowlogs backfill``; every option of Beam passes through. The wiring is ``beam_flowlogs.run.backfill``.
 """

@@ -1,6 +1,6 @@
 """Beam program: index what a queue announces until it is empty.
 
-    python -m pipelines.drain --queue-url URL --bucket NAME --runner=FlinkRunner --flink_master=HOST:8081 ...
+    python -m pipelines.drain --queue-url URL --bucket NAME --dead-letter s3://BUCKET/PREFIX --runner=FlinkRunner ...
 
 The same as ``flowlogs drain``; every option of Beam passes through. The wiring is ``beam_flowlogs.run.drain``.
 """

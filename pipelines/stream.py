@@ -6,7 +6,7 @@ The same as ``flowlogs stream``; every option of Beam passes through. The wiring
 """
 
 from beam_flowlogs.cli import run_alone
-from beam_flowlogs.cli.stream import stream
+from beam_flowlogs.cli.stream import StreamCommand, stream
 
 if __name__ == "__main__":
-    run_alone(stream)
+    run_alone(stream, StreamCommand)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "beam_flowlogs"
-BEAM_EDGE = ("transforms", "run.py")
+BEAM_EDGE = ("transforms", "run.py", "beam_options.py")
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -6,12 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from beam_flowlogs.cli.local import app
 from beam_flowlogs.local import folders
 from beam_flowlogs.local.aws import AwsEmulator
+from beam_flowlogs.local.elasticsearch import check_heap
 from beam_flowlogs.local.errors import LocalStackError
 from beam_flowlogs.local.folders import cache_folder, make_folder, state_folder
-from beam_flowlogs.local.process import free_port
+from beam_flowlogs.local.process import Process, free_port, spawn
+from beam_flowlogs.local.server import Server
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES, Stack, StackInfo
 
 INFO = StackInfo("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:2/0/q", "a bucket", {"AWS_REGION": "r"})
@@ -93,3 +97,83 @@ def test_root_is_told_which_folder_is_closed_to_the_user_that_elasticsearch_runs
     monkeypatch.setattr(folders, "is_root", lambda: True)
     with pytest.raises(LocalStackError, match=f"cannot enter {closed}"):
         make_folder(closed / "stack")
+
+
+@pytest.mark.parametrize("text", ["256m", "512M", "1g", "31G", "1024m"])
+def test_a_heap_that_elasticsearch_starts_with_is_taken(text: str) -> None:
+    check_heap(text)
+
+
+@pytest.mark.parametrize("text", ["", "g", "1", "1gb", "-1g", "0g", "64m", "64g", "1.5g", "1g -Dx=y", "99999999g"])
+def test_any_other_heap_is_refused_before_anything_starts(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="give 256m to 31g"):
+        check_heap(text)
+    result = CliRunner().invoke(app, ["up", "--home", str(tmp_path / "stack"), f"--heap={text}"])
+    assert result.exit_code == 2
+    assert not (tmp_path / "stack").exists()
+
+
+class _Sleeper(Server):
+    """A server that is up at once, or, with a last word, never."""
+
+    def __init__(self, folder: Path, last_word: str = "") -> None:
+        super().__init__(folder)
+        self.name = folder.name
+        self._last_word = last_word
+
+    def _launch(self, progress: object) -> Process:
+        script = f"echo {self._last_word}; exit 1" if self._last_word else "exec sleep 600"
+        return spawn(
+            ["/bin/sh", "-c", script], log=self._log_files()[0], env={"PATH": "/usr/bin:/bin"}, cwd=self.folder
+        )
+
+    def _answers(self) -> bool:
+        return not self._last_word
+
+    def _log_files(self) -> tuple[Path, ...]:
+        return (self.folder / "log",)
+
+
+def _stack(home: Path, aws: Server) -> tuple[Stack, Server]:
+    stack = Stack(home, elasticsearch_url="")
+    elasticsearch = _Sleeper(home / "elasticsearch")
+    stack._elasticsearch, stack._aws = elasticsearch, aws  # type: ignore[assignment]
+    aws.require = lambda: None  # type: ignore[attr-defined]
+    return stack, elasticsearch
+
+
+def test_a_start_that_fails_stops_what_it_has_started(make_home: Callable[[], Path]) -> None:
+    home = make_home()
+    stack, elasticsearch = _stack(home, _Sleeper(home / "aws", "this start failed"))
+    with pytest.raises(LocalStackError, match="this start failed"):
+        stack.up()
+    assert elasticsearch.process is None
+
+
+def test_a_start_that_fails_leaves_alone_what_ran_before(make_home: Callable[[], Path]) -> None:
+    home = make_home()
+    stack, elasticsearch = _stack(home, _Sleeper(home / "aws", "this start failed"))
+    with elasticsearch:
+        with pytest.raises(LocalStackError):
+            stack.up()
+        assert elasticsearch.running
+
+
+def test_a_failure_shows_what_this_start_has_logged_and_nothing_older(make_home: Callable[[], Path]) -> None:
+    home = make_home() / "aws"
+    home.mkdir()
+    (home / "log").write_text("an earlier start\n")
+    with pytest.raises(LocalStackError, match="now") as failed:
+        _Sleeper(home, "now").start()
+    assert "earlier" not in str(failed.value)
+    assert str(home / "log") in str(failed.value)
+
+
+def test_an_emulator_that_is_not_installed_is_told_before_anything_starts(
+    make_home: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    home = make_home()
+    with pytest.raises(LocalStackError, match=r"pip install .*beam-flowlogs\[local\].*-e '\.\[local\]'"):
+        Stack(home, elasticsearch_url="").up()
+    assert not list(home.iterdir())

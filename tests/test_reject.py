@@ -6,9 +6,11 @@ import io
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import fastavro
 import pytest
+from botocore.exceptions import ClientError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from beam_flowlogs.reject import (
     SCHEMA,
     DeadLetters,
     DeadLettersUnreadable,
+    DeadLettersUnwritable,
     Reject,
     message_file,
     object_file,
@@ -281,7 +284,7 @@ def test_any_avro_reader_understands_the_files(tmp_path: Path) -> None:
 def test_dead_letters_know_their_own_files_in_a_bucket(prefix: str) -> None:
     letters = DeadLetters(f"s3://logs{prefix}")
     below = prefix.strip("/") + "/" if prefix else ""
-    for key in ("row/2024/01/31/x.avro", "notification/ab.avro", "replayed/object/undated/y.avro"):
+    for key in ("row/2024/01/31/x.avro", "notification/ab.avro", "replayed/object/undated/y.avro", ".writable"):
         assert letters.holds(ObjectRef("logs", below + key))
         assert not letters.holds(ObjectRef("other", below + key))
     for key in (f"AWSLogs/{NAME}", "row/2024/01/31/x.log.gz", "x.avro", "rows/x.avro"):
@@ -292,3 +295,57 @@ def test_dead_letters_know_their_own_files_in_a_bucket(prefix: str) -> None:
 
 def test_dead_letters_in_a_folder_are_no_objects(tmp_path: Path) -> None:
     assert not DeadLetters(str(tmp_path)).holds(ObjectRef("", "row/2024/01/31/x.avro"))
+
+
+def test_what_has_become_durable_is_told_by_stage_reason_and_bucket(tmp_path: Path) -> None:
+    told: list[tuple[Reject, int]] = []
+    letters = DeadLetters(str(tmp_path), tell=lambda example, count: told.append((example, count)))
+    letters.write("x", [ROW, ROW._replace(row=8), ROW._replace(bucket="other"), ROW._replace(reason="too-long")])
+    assert told == [(ROW, 2), (ROW._replace(bucket="other"), 1), (ROW._replace(reason="too-long"), 1)]
+
+
+def test_what_could_not_be_written_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    told: list[tuple[Reject, int]] = []
+    with pytest.raises(OSError, match="file"):
+        DeadLetters(str(tmp_path / "file"), tell=lambda example, count: told.append((example, count))).write("x", [ROW])
+    assert told == []
+
+
+def test_a_folder_that_can_be_made_passes_the_check_and_is_not_made(tmp_path: Path) -> None:
+    DeadLetters(str(tmp_path / "a" / "b")).check()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_written_is_named_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DeadLettersUnwritable, match=r"file/x .*give another place with --dead-letter"):
+        DeadLetters(str(tmp_path / "file" / "x")).check()
+
+
+class Bucket:
+    """An S3 client that takes objects, or refuses them."""
+
+    def __init__(self, refusal: Exception | None = None) -> None:
+        self.objects: dict[str, bytes] = {}
+        self._refusal = refusal
+
+    def put_object(self, *, Bucket: str, Key: str, Body: Any, ContentType: str) -> None:  # noqa: N803
+        if self._refusal:
+            raise self._refusal
+        self.objects[f"{Bucket}/{Key}"] = Body.read()
+
+
+def test_a_bucket_shows_that_it_takes_dead_letters(tmp_path: Path) -> None:
+    bucket: Any = Bucket()
+    letters = DeadLetters("s3://logs/dead", client=lambda: bucket)
+    letters.check()
+    assert bucket.objects == {"logs/dead/.writable": b""}
+    assert letters.holds(ObjectRef("logs", "dead/.writable"))
+
+
+def test_a_bucket_that_refuses_dead_letters_is_named_with_the_right_that_is_needed(tmp_path: Path) -> None:
+    answer: Any = {"Error": {"Code": "AccessDenied"}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    bucket: Any = Bucket(ClientError(answer, "PutObject"))
+    with pytest.raises(DeadLettersUnwritable, match=r"s3://logs/dead.*s3:PutObject"):
+        DeadLetters("s3://logs/dead", client=lambda: bucket).check()

@@ -5,8 +5,16 @@ from __future__ import annotations
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import ConnectionClosedError
 
-from beam_flowlogs.sqs_queue import LONGEST_HOLD_S, MOST_VISIBILITY_S, QueueConfig, SqsQueue, VisibilityKeeper
+from beam_flowlogs.sqs_queue import (
+    LONGEST_HOLD_S,
+    MOST_VISIBILITY_S,
+    QueueConfig,
+    SqsQueue,
+    VisibilityKeeper,
+    check_queue_url,
+)
 from tests.fake_sqs import FakeSqs
 
 
@@ -153,3 +161,36 @@ def test_what_is_given_back_can_be_received_at_once(sqs: FakeSqs, queue: SqsQueu
 def test_a_configuration_that_cannot_work_is_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         QueueConfig(**{"urls": ("https://sqs/q",), **arguments})
+
+
+def test_a_queue_that_does_not_answer_is_not_taken_for_s3(
+    sqs: FakeSqs, queue: SqsQueue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("beam_flowlogs.s3_client._last_warning", {})
+    answers = [ConnectionClosedError(endpoint_url="https://sqs/q"), {"Messages": []}]
+
+    def receive(**_: object) -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(sqs, "receive_message", receive)
+    assert SqsQueue(cast(Any, sqs), "https://sqs/q").receive(0) == []
+    assert "SQS does not answer" in caplog.text
+    assert "S3" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "url", ["https://sqs.eu-west-1.amazonaws.com/1/q", "http://127.0.0.1:4566/000000000000/q", "http://queue:9324/q"]
+)
+def test_the_url_of_a_queue_is_taken(url: str) -> None:
+    check_queue_url(url)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "q", "arn:aws:sqs:eu-west-1:1:q", "https://sqs.eu-west-1.amazonaws.com/", "s3://q/x"]
+)
+def test_what_is_no_url_of_a_queue_is_refused_with_how_to_find_it(url: str) -> None:
+    with pytest.raises(ValueError, match="aws sqs get-queue-url"):
+        QueueConfig((url,))

@@ -11,15 +11,15 @@ from beam_flowlogs import __version__
 from beam_flowlogs.cli import local
 from beam_flowlogs.cli.alerts import alerts
 from beam_flowlogs.cli.backfill import backfill
+from beam_flowlogs.cli.beam_command import BeamCommand
 from beam_flowlogs.cli.demo import demo
 from beam_flowlogs.cli.drain import drain
 from beam_flowlogs.cli.generate import generate
-from beam_flowlogs.cli.options import PASS_ON
 from beam_flowlogs.cli.prune import prune
 from beam_flowlogs.cli.rejects import rejects
 from beam_flowlogs.cli.replay import replay
 from beam_flowlogs.cli.setup import setup
-from beam_flowlogs.cli.stream import stream
+from beam_flowlogs.cli.stream import StreamCommand, stream
 from beam_flowlogs.cli.summary import summary
 from beam_flowlogs.cli.verify import verify
 
@@ -34,11 +34,11 @@ app.add_typer(local.app, name="local")
 app.command()(generate)
 app.command()(setup)
 app.command()(prune)
-app.command(context_settings=PASS_ON)(drain)
-app.command(context_settings=PASS_ON)(backfill)
-app.command(context_settings=PASS_ON)(stream)
+app.command(cls=BeamCommand)(drain)
+app.command(cls=BeamCommand)(backfill)
+app.command(cls=StreamCommand)(stream)
 app.command()(rejects)
-app.command(context_settings=PASS_ON)(replay)
+app.command(cls=BeamCommand)(replay)
 app.command()(summary)
 app.command()(alerts)
 app.command()(verify)
@@ -60,10 +60,10 @@ def _flowlogs(
     """First `flowlogs setup`, then `flowlogs drain` or `flowlogs backfill`. To try it: `flowlogs local up`."""
 
 
-def run_alone(command: Callable[..., None]) -> None:
+def run_alone(command: Callable[..., None], cls: type[BeamCommand] = BeamCommand) -> None:
     """Run one command as a program of its own, as the files in ``pipelines/`` do."""
     alone = typer.Typer(pretty_exceptions_show_locals=False)
-    alone.command(context_settings=PASS_ON)(command)
+    alone.command(cls=cls)(command)
     alone()
 
 

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from beam_flowlogs.alert_store import ALERT_INDEX
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
+from beam_flowlogs.cli.report import print_json
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 
 
@@ -27,8 +29,10 @@ def alerts(
         wanted.append({"term": {"flowlogs.alert.status": "open"}})
     if since:
         wanted.append({"range": {"event.end": {"gte": since}}})
-    with opt.one_line_errors():
-        client = connect(ElasticsearchConfig.from_environment(os.environ))
+    with wrong_arguments():
+        config = ElasticsearchConfig.from_environment(os.environ)
+    with one_line_errors():
+        client = connect(config)
         client.indices.refresh(index=ALERT_INDEX, ignore_unavailable=True)
         answer = client.search(
             index=ALERT_INDEX,
@@ -40,7 +44,7 @@ def alerts(
         )
     found = [hit["_source"] for hit in answer["hits"]["hits"]]
     if as_json:
-        opt.print_json(found)
+        print_json(found)
     elif not found:
         typer.echo("No alerts.")
     else:

@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from beam_flowlogs.cli import options as opt
-from beam_flowlogs.elastic.connection import connect
-from beam_flowlogs.elastic.setup import check_set_up
+from beam_flowlogs.cli.errors import wrong_arguments
+from beam_flowlogs.cli.job import run_job
+from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.s3_object import parse_s3_url
 
 
@@ -16,7 +17,7 @@ def backfill(
     context: typer.Context,
     urls: Annotated[list[str], typer.Argument(metavar="s3://BUCKET/PREFIX...", help="Where the flow logs lie.")],
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
-    rollup_window: opt.Window = "60s",
+    rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     text_format: opt.Format = "",
     rules: opt.Rules = None,
     webhook_url: opt.WebhookUrl = "",
@@ -30,14 +31,13 @@ def backfill(
     """Index the flow logs that lie below S3 prefixes.
 
     What a queue has brought in already stays as it is, and the other way round: an object has one identity, however it
-    was found. Options that are not listed here go to Beam.
-    """
-    from beam_flowlogs.run import (
-        backfill as run_backfill,
-    )  # here, because importing Beam takes a second that help need not
+    was found.
 
-    opt.log_to_stderr(verbose=verbose)
-    with opt.one_line_errors():
+    Exit code 0: all of it is indexed; 4: it has ended, and something is in the dead letters; 1: it has failed.
+
+    Options that are not listed here go to Beam, such as --runner=FlinkRunner --flink_master=HOST:8081.
+    """
+    with wrong_arguments():
         config = opt.job_config(
             [parse_s3_url(url)[0] for url in urls],
             dead_letter=dead_letter,
@@ -48,7 +48,10 @@ def backfill(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
-        check_set_up(connect(config.elasticsearch))
-        with opt.progress(verbose=verbose):
-            summary = run_backfill(config, urls, context.args)
-        opt.show_counts("Indexed", summary, as_json=as_json)
+
+    def job() -> Outcome:
+        from beam_flowlogs import run  # here: importing Beam takes a second that help need not
+
+        return run.backfill(config, urls, context.args)
+
+    run_job("Indexed", config, context.args, job, as_json=as_json, verbose=verbose)

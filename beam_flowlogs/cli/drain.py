@@ -7,8 +7,10 @@ from typing import Annotated
 import typer
 
 from beam_flowlogs.cli import options as opt
-from beam_flowlogs.elastic.connection import connect
-from beam_flowlogs.elastic.setup import check_set_up
+from beam_flowlogs.cli.errors import wrong_arguments
+from beam_flowlogs.cli.job import run_job
+from beam_flowlogs.outcome import Outcome
+from beam_flowlogs.sqs_queue import check_queue_url
 
 
 def drain(
@@ -18,7 +20,7 @@ def drain(
         list[str], typer.Option(help="Bucket that may be read; * and ? are allowed. Repeat for several.")
     ],
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
-    rollup_window: opt.Window = "60s",
+    rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     text_format: opt.Format = "",
     limit: Annotated[int, typer.Option(min=1, help="Messages of one round: so many are in flight at most.")] = 1000,
     rules: opt.Rules = None,
@@ -35,13 +37,13 @@ def drain(
     A message is deleted once everything made from it is durable in Elasticsearch (or, if it cannot be indexed, in the
     dead letters). Running it again, or twice at once, changes nothing: ids are derived and roll-ups merge.
 
-    Options that are not listed here go to Beam: `flowlogs drain ... --runner=FlinkRunner --flink_master=...`.
+    Exit code 0: all of it is indexed; 4: it has ended, and something is in the dead letters; 1: it has failed.
+
+    Options that are not listed here go to Beam, such as --runner=FlinkRunner --flink_master=HOST:8081.
     Elasticsearch is named by ELASTICSEARCH_URL (ELASTICSEARCH_API_KEY), AWS by boto3's usual variables.
     """
-    opt.log_to_stderr(verbose=verbose)
-    from beam_flowlogs.run import drain as run_drain  # here, because importing Beam takes a second that help need not
-
-    with opt.one_line_errors():
+    with wrong_arguments():
+        check_queue_url(queue_url)
         config = opt.job_config(
             bucket,
             dead_letter=dead_letter,
@@ -52,7 +54,10 @@ def drain(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
-        check_set_up(connect(config.elasticsearch))
-        with opt.progress(verbose=verbose):
-            summary = run_drain(config, queue_url, context.args, limit=limit)
-        opt.show_counts("Drained", summary, as_json=as_json)
+
+    def job() -> Outcome:
+        from beam_flowlogs import run  # here: importing Beam takes a second that help need not
+
+        return run.drain(config, queue_url, context.args, limit=limit)
+
+    run_job("Drained", config, context.args, job, as_json=as_json, verbose=verbose)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,9 @@ from botocore.config import Config
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from beam_flowlogs.fields import TRANSIT_GATEWAY_FORMAT, vpc_format
+from beam_flowlogs.cli.errors import FAILED, say_error, wrong_arguments
+from beam_flowlogs.cli.wording import command, count_of, size_of
+from beam_flowlogs.fields import TRANSIT_GATEWAY_FORMAT, parse_format, vpc_format
 from beam_flowlogs.generate import (
     ALL_INCIDENTS,
     Compression,
@@ -127,7 +130,7 @@ def generate(
 
     flowlogs generate ./logs --version 11 --file parquet --incidents none
     """
-    try:
+    with wrong_arguments():
         config = GeneratorConfig(
             start=parse_start(start) if start else default_start(slots),
             records=records,
@@ -147,16 +150,29 @@ def generate(
         )
         chosen = config.fitting_incidents() if incidents == "all" else _incidents(incidents)
         config = dataclasses.replace(config, incidents=chosen)
-        began = time.monotonic()
-        result = _run(config, destination)
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from error
-    except (UploadError, OSError) as error:
-        Console(stderr=True).print(f"Cannot write to {destination}: {error}", style="red", markup=False)
-        raise typer.Exit(1) from error
+        if _is_s3(destination):
+            parse_s3_url(destination)
+        else:
+            _refuse_other_generation(Path(destination), config)
     truth_file = truth or Path("truth.json" if _is_s3(destination) else f"{destination}/truth.json")
-    result.write(truth_file)
-    _report(result, destination, truth_file, time.monotonic() - began, as_json=as_json)
+    began = time.monotonic()
+    try:
+        result = _run(config, destination)
+        result.write(truth_file)
+    except (UploadError, OSError) as error:
+        say_error(f"cannot write to {destination}: {error}")
+        raise typer.Exit(FAILED) from error
+    _report(result, destination, truth_file, time.monotonic() - began, prefix=prefix, as_json=as_json)
+
+
+def _refuse_other_generation(folder: Path, config: GeneratorConfig) -> None:
+    """Raise ValueError where flow logs lie that the new truth would not tell of."""
+    for there in (folder / "truth.json", folder / config.prefix.strip("/") / "AWSLogs"):
+        if there.exists():
+            raise ValueError(
+                f"{there} is there already: {folder} holds other flow logs, which truth.json would not tell of. Give a "
+                "new folder, or delete that one first"
+            )
 
 
 def _is_s3(destination: str) -> bool:
@@ -167,7 +183,7 @@ def _names(version: int | None, format_: str, tgw: bool) -> tuple[str, ...]:
     if version is not None and (format_ or tgw):
         raise ValueError("--version chooses among VPC fields by itself: leave out --format and --tgw, or --version")
     if format_:
-        return tuple(format_.split())
+        return parse_format(format_)
     return TRANSIT_GATEWAY_FORMAT if tgw else vpc_format(version or 2)
 
 
@@ -203,7 +219,7 @@ def _progress(records: int) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.advance(task, done)
 
 
-def _report(result: Truth, destination: str, truth_file: Path, seconds: float, *, as_json: bool) -> None:
+def _report(result: Truth, destination: str, truth_file: Path, seconds: float, *, prefix: str, as_json: bool) -> None:
     size = sum(entry["size"] for entry in result.objects)
     if as_json:
         summary: dict[str, Any] = {
@@ -219,9 +235,15 @@ def _report(result: Truth, destination: str, truth_file: Path, seconds: float, *
         typer.echo(json.dumps(summary))
         return
     statuses = ", ".join(f"{count:,} {name}" for name, count in result.by_status.items())
-    typer.echo(f"{result.records:,} records ({statuses}) in {len(result.objects):,} objects, {size / 1e6:,.1f} MB,")
-    typer.echo(f"in {seconds:.1f} s, to {destination}")
+    what = f"{count_of(result.records, 'record')} ({statuses}) in {count_of(len(result.objects), 'object')}"
+    typer.echo(f"{what}, {size_of(size)}, to {destination} in {seconds:.1f} s")
     for note in result.incidents:
         begin, end = (time.strftime("%H:%M:%S", time.gmtime(note[name])) for name in ("start", "end"))
         typer.echo(f"  {note['kind']:<17} {note['interface']} from {begin} to {end} UTC")
     typer.echo(f"Exact totals: {truth_file}")
+    if not _is_s3(destination):
+        logs = shlex.quote(str(Path(destination, prefix, "AWSLogs")))
+        url = "/".join(part for part in ("s3://BUCKET", prefix.strip("/"), "AWSLogs/") if part)
+        typer.echo("To index them, put them into a bucket of yours, and read them there:")
+        typer.echo(f"  aws s3 cp --recursive {logs} {url}")
+        typer.echo(f"  {command('backfill', url)}")

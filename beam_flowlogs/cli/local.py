@@ -15,14 +15,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from beam_flowlogs.cli.errors import FAILED, NOT_UP, say_error, wrong_arguments
+from beam_flowlogs.cli.wording import command
+from beam_flowlogs.local.elasticsearch import check_heap
 from beam_flowlogs.local.errors import LocalStackError
 from beam_flowlogs.local.stack import Stack, StackInfo
 
 app = typer.Typer(
     help="Run Elasticsearch, an S3/SQS emulator and Flink on this machine, to try things out.", no_args_is_help=True
 )
-
-NOT_UP = 3  # what `systemctl status` and its like say of a service that does not run
 
 Home = Annotated[
     Path | None,
@@ -49,15 +50,18 @@ def up(
     Flink and Beam's job server (400 MB). When ELASTICSEARCH_URL is set, that
     one is used and none is started. Data is kept until the next `up --fresh`.
     """
+    with wrong_arguments():
+        check_heap(heap)
     with _errors(), _cleaning_up_when_terminated():
         stack = Stack(home, heap=heap, waiting=lambda: _say("Waiting for another `flowlogs local` to finish ..."))
         before = stack.status()
         already = not fresh and before.up and (not flink or any(part.up for part in before.flink.values()))
         with _progress() as progress:
             info = stack.up(fresh, progress, flink=flink)
-        _say(f"{'Already up' if already else 'Up'}. Elasticsearch: {info.elasticsearch_url}")
+        yours = " (yours, as ELASTICSEARCH_URL says)" if stack.status().elasticsearch.state == "external" else ""
+        _say(f"{'Already up' if already else 'Up'}. Elasticsearch: {info.elasticsearch_url}{yours}")
         _say(f"Objects put into s3://{info.bucket} are announced in the queue {info.queue_url}")
-        _say('Take these variables over with: eval "$(flowlogs local env)"')
+        _say(f'Take these variables over with: eval "$({command("local", "env", home=stack.home)})"')
         typer.echo(info.shell())
 
 
@@ -67,7 +71,7 @@ def env(home: Home = None) -> None:
     with _errors():
         stack = Stack(home)
         if not stack.status().up:
-            _say("The local stack is not up: start it with `flowlogs local up`")
+            _say(f"The local stack is not up: start it with `{command('local', 'up', home=stack.home)}`")
             raise typer.Exit(NOT_UP)
         typer.echo(stack.info().shell())
 
@@ -138,8 +142,8 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except LocalStackError as error:
-        _say(f"Error: {error}")
-        raise typer.Exit(1) from error
+        say_error(str(error))
+        raise typer.Exit(FAILED) from error
 
 
 @contextmanager

@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-import orjson
 import typer
-from elastic_transport import TransportError
-from elasticsearch import AuthenticationException, AuthorizationException
-from rich.console import Console
-from rich.table import Table
 
 from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.alert_rules import DEFAULT_RULES, read_rules
 from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.cli.errors import say_warning
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
+from beam_flowlogs.fields import parse_format, unknown_names
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.reject import STAGES
 from beam_flowlogs.rollup import parse_windows
 
-PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
-"""Settings of a command that hands the arguments it does not know to Beam."""
-
 DeadLetter = Annotated[
-    str, typer.Option("--dead-letter", help="Where rejects are kept: a folder, or s3://bucket/prefix.")
+    str,
+    typer.Option(
+        "--dead-letter",
+        help="Where rejects are kept: a folder, or s3://bucket/prefix, which workers on other machines need.",
+    ),
 ]
 Window = Annotated[
     str, typer.Option("--rollup-window", help="Length of the roll-ups' windows, such as 60s; several: 60s,1h.")
@@ -67,16 +60,14 @@ _LIMITS = Limits()
 DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
 DEFAULT_MAX_RATIO = _LIMITS.ratio
 DEFAULT_DEAD_LETTER = "dead-letters"
+DEFAULT_WINDOW = "60s"
 
 DEFAULT_RETRY_FOR = 3600.0
 """A job that ends by itself gives up after an hour without progress; an endless one never does."""
 
-FAILED = 1
-USAGE = 2
-
 
 def job_config(
-    buckets: list[str],
+    buckets: Sequence[str],
     *,
     dead_letter: str,
     window: str,
@@ -87,12 +78,15 @@ def job_config(
     alerts: AlertConfig,
 ) -> JobConfig:
     """Return the configuration that command-line options and the environment describe. Raises ValueError."""
+    names = parse_format(text_format)
+    for name in unknown_names(names):
+        say_warning(f"--format: {name} is no field that this version knows; its values are indexed as a keyword")
     return JobConfig(
         elasticsearch=ElasticsearchConfig.from_environment(os.environ),
         dead_letters=dead_letter,
         buckets=tuple(buckets),
         windows=parse_windows(window),
-        names=tuple(text_format.split()),
+        names=names,
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio),
         bulk=BulkConfig(retry_for=retry_for),
@@ -105,120 +99,10 @@ def alert_config(rules: Path | None, webhook_url: str, topic_arn: str) -> AlertC
     return AlertConfig(read_rules(rules) if rules else DEFAULT_RULES, webhook_url, topic_arn)
 
 
-@contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn an error into one line on stderr and an exit code: 2 for wrong arguments, 1 for what failed."""
-    try:
-        yield
-    except ValueError as error:
-        _say(str(error))
-        raise typer.Exit(USAGE) from error
-    except typer.Exit:
-        raise
-    except TransportError as error:
-        _say(
-            f"Elasticsearch at {_address()} does not answer ({error}): check ELASTICSEARCH_URL, or start one on this "
-            "machine with `flowlogs local up`"
+def check_dead_letter(location: str, runner: str) -> None:
+    """Refuse a relative folder for workers that are not here: theirs would be another one, gone with them."""
+    if "://" not in location and not Path(location).is_absolute():
+        raise ValueError(
+            f"--dead-letter is {location!r}, a relative folder: the workers of {runner} would each write to one of "
+            "their own. Give s3://bucket/prefix, or the absolute path of a folder that all of them share"
         )
-        raise typer.Exit(FAILED) from error
-    except (AuthenticationException, AuthorizationException) as error:
-        _say(f"Elasticsearch at {_address()} refuses the credentials ({error}): check ELASTICSEARCH_API_KEY")
-        raise typer.Exit(FAILED) from error
-    except Exception as error:
-        logging.getLogger("beam_flowlogs").debug("failed", exc_info=True)
-        _say(_gist(error))
-        raise typer.Exit(FAILED) from error
-
-
-def _address() -> str:
-    return os.environ.get("ELASTICSEARCH_URL") or os.environ.get("ELASTICSEARCH_CLOUD_ID", "")
-
-
-def _gist(error: Exception) -> str:
-    """Return what an error says: Beam wraps a worker's error in its traceback, whose last line is the message."""
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    gist = lines[-1].strip() if lines else type(error).__name__
-    return gist.partition(" [while running")[0]
-
-
-def _say(message: str) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]Error:[/] {_escape(message)}", soft_wrap=True)
-
-
-def _escape(message: str) -> str:
-    return message.replace("[", r"\[")
-
-
-def log_to_stderr(*, verbose: bool) -> None:
-    """Log warnings, and with ``verbose`` what is done, to stderr. Call it before Beam is imported, which logs too."""
-    logging.basicConfig(level=logging.ERROR, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("beam_flowlogs").setLevel(logging.INFO if verbose else logging.WARNING)
-    # What Beam says of a failure is a traceback; the command says it in one line.
-    logging.getLogger("elastic_transport").setLevel(logging.ERROR)  # the sink says what fails, now and then
-    logging.getLogger("apache_beam").setLevel(logging.WARNING if verbose else logging.CRITICAL)
-
-
-class _ProgressLine(logging.Handler):
-    """Shows how far a job in this process is, from what it logs of each object; warnings are shown as they come."""
-
-    _EVERY_S = 5.0
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._console = Console(stderr=True, highlight=False)
-        self._status = self._console.status("Receiving ...") if self._console.is_terminal else None
-        self._objects = self._documents = 0
-        self._told = time.monotonic()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        if record.levelno >= logging.WARNING:
-            self._console.print(f"Warning: {_escape(record.getMessage())}", soft_wrap=True)
-        documents = getattr(record, "documents", None)
-        if documents is None:
-            return
-        self._objects += 1
-        self._documents += documents
-        line = f"{self._objects:,} objects, {self._documents:,} documents"
-        if self._status:
-            self._status.update(line)
-        elif time.monotonic() - self._told > self._EVERY_S:
-            self._told = time.monotonic()
-            self._console.print(line)
-
-    def __enter__(self) -> None:
-        logger = logging.getLogger("beam_flowlogs")
-        logger.addHandler(self)
-        logger.propagate = False
-        logger.setLevel(logging.INFO)
-        if self._status:
-            self._status.start()
-
-    def __exit__(self, *_: object) -> None:
-        logging.getLogger("beam_flowlogs").removeHandler(self)
-        if self._status:
-            self._status.stop()
-
-
-def progress(*, verbose: bool) -> AbstractContextManager[None]:
-    """Show the progress of a job that runs within the ``with``; with ``verbose`` its log lines do that."""
-    return nullcontext() if verbose else _ProgressLine()
-
-
-def print_json(data: object) -> None:
-    """Print data for a program to read."""
-    typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
-
-
-def show_counts(title: str, counts: object, *, as_json: bool) -> None:
-    """Print a dataclass of counts as a table of those that are not 0, or as JSON."""
-    found = asdict(counts)  # type: ignore[call-overload]
-    if as_json:
-        print_json(found)
-        return
-    table = Table(title=title, show_header=False, title_justify="left")
-    table.add_column()
-    table.add_column(justify="right")
-    for name, count in found.items():
-        if count:
-            table.add_row(name.replace("_", " "), f"{count:,}")
-    Console().print(table if table.row_count else f"{title}: nothing to do")

@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
+from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.wording import count_of, size_of
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.elastic.lifecycle import Retention, parse_days
 from beam_flowlogs.elastic.prune import prune as run_prune
@@ -30,15 +33,16 @@ def prune(
     For servers without lifecycle management, once a day. A range that a backfill has brought back is old by its name:
     give a --keep-raw that covers it for as long as it is needed. The flow logs themselves stay in S3.
     """
-    with opt.one_line_errors():
+    with wrong_arguments():
         retention = Retention(parse_days(keep_raw), parse_days(keep_rollups))
-        client = connect(ElasticsearchConfig.from_environment(os.environ))
-        pruned = run_prune(client, retention, datetime.now(timezone.utc), dry_run=dry_run)
+        config = ElasticsearchConfig.from_environment(os.environ)
+    with one_line_errors():
+        pruned = run_prune(connect(config), retention, datetime.now(timezone.utc), dry_run=dry_run)
     if as_json:
-        opt.print_json([index._asdict() for index in pruned])
+        print_json([index._asdict() for index in pruned])
         return
     for index in pruned:
         what = "would be deleted" if dry_run else "deleted"
-        typer.echo(f"{index.name}: {what}, {index.documents:,} documents, {index.bytes / 1e6:,.1f} MB")
+        typer.echo(f"{index.name}: {what}, {count_of(index.documents, 'document')}, {size_of(index.bytes)}")
     if not pruned:
         typer.echo("Nothing is older than is kept.")

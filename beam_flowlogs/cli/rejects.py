@@ -13,6 +13,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
+from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.wording import command
 from beam_flowlogs.reject import DeadLetters, Reject, Selection
 
 
@@ -27,9 +30,11 @@ def rejects(
 
     What was replayed since is not shown: --dead-letter LOCATION/replayed does that.
     """
-    with opt.one_line_errors():
+    with wrong_arguments():
         selection = Selection(stage, reason).check()
-        found = ((file, reject) for file, reject in DeadLetters(dead_letter).read() if selection.holds(reject))
+        letters = DeadLetters(dead_letter)
+    with one_line_errors():
+        found = ((file, reject) for file, reject in letters.read() if selection.holds(reject))
         if each:
             _show_each(found, as_json=as_json)
         else:
@@ -47,19 +52,26 @@ def _groups(found: Iterable[Reject]) -> list[dict[str, Any]]:
                 "count": 0,
                 "first_seen": reject.first_seen,
                 "last_seen": reject.first_seen,
+                "buckets": set(),
                 "example": reject.detail,
             },
         )
         group["count"] += 1
+        group["buckets"].update([reject.bucket] if reject.bucket else ())
         group["first_seen"] = min(group["first_seen"], reject.first_seen)
         group["last_seen"] = max(group["last_seen"], reject.first_seen)
     ordered = sorted(groups.values(), key=lambda group: (-group["count"], group["stage"], group["reason"]))
-    return [group | {name: _time(group[name]) for name in ("first_seen", "last_seen")} for group in ordered]
+    return [
+        group
+        | {"first_seen": _time(group["first_seen"]), "last_seen": _time(group["last_seen"])}
+        | {"buckets": sorted(group["buckets"])}
+        for group in ordered
+    ]
 
 
 def _show_groups(groups: list[dict[str, Any]], location: str, *, as_json: bool) -> None:
     if as_json:
-        opt.print_json(groups)
+        print_json(groups)
         return
     console = Console(highlight=False)
     if not groups:
@@ -75,12 +87,16 @@ def _show_groups(groups: list[dict[str, Any]], location: str, *, as_json: bool) 
         last_seen = group["last_seen"][:19]
         table.add_row(group["stage"], group["reason"], f"{group['count']:,}", last_seen, escape(group["example"]))
     console.print(table)
-    console.print("Each of them: flowlogs rejects --list. Once the cause is mended: flowlogs replay")
+    place = ["--dead-letter", location]
+    typer.echo(f"Each of them: {command('rejects', *place, '--list')}")
+    buckets = sorted({bucket for group in groups for bucket in group["buckets"]}) or ["NAME"]
+    allowed = [word for bucket in buckets for word in ("--bucket", bucket)]
+    typer.echo(f"Once the cause is mended: {command('replay', *place, *allowed)}")
 
 
 def _show_each(found: Iterator[tuple[str, Reject]], *, as_json: bool) -> None:
     if as_json:
-        opt.print_json([_as_data(file, reject) for file, reject in found])
+        print_json([_as_data(file, reject) for file, reject in found])
         return
     for _, reject in found:
         typer.echo(f"{_time(reject.first_seen)} {reject.stage} {reject.reason}: {reject.detail}")

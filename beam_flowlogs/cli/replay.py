@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from beam_flowlogs.cli import options as opt
-from beam_flowlogs.elastic.connection import connect
-from beam_flowlogs.elastic.setup import check_set_up
+from beam_flowlogs.cli.errors import wrong_arguments
+from beam_flowlogs.cli.job import run_job
+from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import Selection
 
 
@@ -20,7 +21,7 @@ def replay(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     stage: opt.Stage = "",
     reason: opt.Reason = "",
-    rollup_window: opt.Window = "60s",
+    rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     text_format: opt.Format = "",
     rules: opt.Rules = None,
     webhook_url: opt.WebhookUrl = "",
@@ -35,12 +36,12 @@ def replay(
 
     An object of which anything was set aside is read again as a whole: what is indexed already stays as it is. What
     fails again stays in the dead letters. Give the same --rollup-window and --format as the job that set it aside.
+
+    Exit code 0: everything selected went through; 4: something stays in the dead letters; 1: it has failed.
+
     Options that are not listed here go to Beam.
     """
-    opt.log_to_stderr(verbose=verbose)
-    from beam_flowlogs.run import replay as run_replay  # here, because importing Beam takes a second that help need not
-
-    with opt.one_line_errors():
+    with wrong_arguments():
         config = opt.job_config(
             bucket,
             dead_letter=dead_letter,
@@ -52,7 +53,10 @@ def replay(
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
         selection = Selection(stage, reason).check()
-        check_set_up(connect(config.elasticsearch))
-        with opt.progress(verbose=verbose):
-            summary = run_replay(config, selection, context.args)
-        opt.show_counts("Replayed", summary, as_json=as_json)
+
+    def job() -> Outcome:
+        from beam_flowlogs import run  # here: importing Beam takes a second that help need not
+
+        return run.replay(config, selection, context.args)
+
+    run_job("Replayed", config, context.args, job, as_json=as_json, verbose=verbose)

@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
 from beam_flowlogs.cli.prune import DEFAULT_KEEP_RAW, DEFAULT_KEEP_ROLLUPS, KeepRaw, KeepRollups
+from beam_flowlogs.cli.report import print_json
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.elastic.lifecycle import Retention, parse_days
 from beam_flowlogs.elastic.setup import POLICY, set_up
@@ -30,13 +32,14 @@ def setup(
     Where the server has lifecycle management, a policy deletes what is past --keep-raw and --keep-rollups; where it has
     not, run `flowlogs prune` daily. An index keeps the shape that the templates had when it was created.
     """
-    with opt.one_line_errors():
+    with wrong_arguments():
         layout = IndexLayout(raw_shards, replicas)
         retention = Retention(parse_days(keep_raw), parse_days(keep_rollups))
-        client = connect(ElasticsearchConfig.from_environment(os.environ))
-        changes = set_up(client, layout, retention, dry_run=dry_run)
+        config = ElasticsearchConfig.from_environment(os.environ)
+    with one_line_errors():
+        changes = set_up(connect(config), layout, retention, dry_run=dry_run)
     if as_json:
-        opt.print_json([change._asdict() for change in changes])
+        print_json([change._asdict() for change in changes])
         return
     for change in changes:
         typer.echo(f"{change.kind} {change.name}: {_would(change.what) if dry_run else change.what}")

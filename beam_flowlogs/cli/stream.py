@@ -13,15 +13,25 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.beam_command import BeamCommand
+from beam_flowlogs.cli.errors import FAILED, one_line_errors, wrong_arguments
+from beam_flowlogs.cli.logs import log_to_stderr, progress
+from beam_flowlogs.cli.report import print_json, warn_of_rejects
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.elastic.setup import check_set_up
 from beam_flowlogs.flink_options import FlinkOptions
 from beam_flowlogs.flink_rest import FlinkRest
+from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import QueueConfig
 
 _START_S = 300
-_DEFAULT = QueueConfig(("",))
 _PARTS = "flowlogs_"
+
+
+class StreamCommand(BeamCommand):
+    """Beam's options are those of the job server for Flink too."""
+
+    runner = "PortableRunner"
 
 
 class Action(str, Enum):
@@ -65,28 +75,28 @@ def stream(
     from_savepoint: Annotated[str, typer.Option(help="start: savepoint or checkpoint to go on from.")] = "",
     savepoint: Annotated[bool, typer.Option("--savepoint", help="stop: make a savepoint and print its path.")] = False,
     savepoint_dir: Annotated[str, typer.Option(help="stop: where to make it. Default: as Flink is set up.")] = "",
-    shards: Annotated[int, typer.Option(min=1, help="Pollers of each queue.")] = _DEFAULT.shards,
+    shards: Annotated[int, typer.Option(min=1, help="Pollers of each queue.")] = QueueConfig.shards,
     max_in_flight: Annotated[
         int, typer.Option(min=1, help="Messages under way in one worker, above which it receives no more.")
-    ] = _DEFAULT.max_in_flight,
+    ] = QueueConfig.max_in_flight,
     max_in_flight_bytes: Annotated[
         int, typer.Option(min=1, help="The same in bytes of the objects announced.")
-    ] = _DEFAULT.max_in_flight_bytes,
+    ] = QueueConfig.max_in_flight_bytes,
     max_receives: Annotated[
         int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
-    ] = _DEFAULT.max_receives,
+    ] = QueueConfig.max_receives,
     visibility: Annotated[
         int, typer.Option(min=3, help="Seconds after which the messages of a dead worker come again.")
-    ] = _DEFAULT.visibility_s,
+    ] = QueueConfig.visibility_s,
     delivery_delay: Annotated[
         int, typer.Option(min=0, help="Seconds within which AWS delivers: a roll-up counts as complete so much later.")
-    ] = _DEFAULT.delivery_delay_s,
+    ] = QueueConfig.delivery_delay_s,
     local: Annotated[
         bool, typer.Option("--local", help="Without Flink: repeat bounded drains in this process, until interrupted.")
     ] = False,
     every: Annotated[float, typer.Option(min=0, help="--local: seconds between two drains.")] = 5,
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
-    rollup_window: opt.Window = "60s",
+    rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     text_format: opt.Format = "",
     rules: opt.Rules = None,
     webhook_url: opt.WebhookUrl = "",
@@ -107,14 +117,17 @@ def stream(
 
     Options that are not listed here go to Beam. Workers read credentials from their own environment, not from here.
     """
-    opt.log_to_stderr(verbose=verbose)
-    with opt.one_line_errors():
-        if action is Action.status:
-            _show_status(_flink(flink_url), job_name, as_json=as_json)
-            return
-        if action is Action.stop:
-            _stop(_flink(flink_url), job_name, savepoint, savepoint_dir)
-            return
+    log_to_stderr(verbose=verbose)
+    if action is not Action.start:
+        with wrong_arguments():
+            rest = _flink(flink_url)
+        with one_line_errors():
+            if action is Action.status:
+                _show_status(rest, job_name, as_json=as_json)
+            else:
+                _stop(rest, job_name, savepoint, savepoint_dir)
+        return
+    with wrong_arguments():
         queue = QueueConfig(
             tuple(queue_url or ()),
             shards=shards,
@@ -127,6 +140,8 @@ def stream(
         flink = None if local else FlinkOptions(
             job_endpoint, worker_pool, job_name, parallelism, checkpoint_every, from_savepoint
         )  # fmt: skip
+        if not local and not _is_here(job_endpoint):
+            opt.check_dead_letter(dead_letter, "the Flink at " + job_endpoint)
         config = opt.job_config(
             bucket or [],
             dead_letter=_absolute(dead_letter),
@@ -137,17 +152,20 @@ def stream(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
         )
+    with one_line_errors():
         check_set_up(connect(config.elasticsearch))
-        from beam_flowlogs import run  # here, because importing Beam takes a second that help need not
+        from beam_flowlogs import run  # here: importing Beam takes a second that help need not
 
         if flink is None:
-            with opt.progress(verbose=verbose):
+            DeadLetters(config.dead_letters).check(config.retry_for)
+            with progress(verbose=verbose):
                 while True:
                     for url in queue.urls:
-                        run.drain(config, url, context.args)
+                        warn_of_rejects(run.drain(config, url, context.args), config)
                     time.sleep(every)
         if flink_url:
-            _refuse_a_second(_flink(flink_url), job_name)
+            with wrong_arguments():
+                _refuse_a_second(_flink(flink_url), job_name)
         run.stream(config, queue, [*flink.beam_args(), *context.args])
         if flink_url:
             job = _flink(flink_url).wait_until_running(job_name, _START_S)
@@ -160,6 +178,10 @@ def _flink(url: str) -> FlinkRest:
     if not url:
         raise ValueError("give --flink-url, the address of Flink's REST interface such as http://jobmanager:8081")
     return FlinkRest(url)
+
+
+def _is_here(endpoint: str) -> bool:
+    return endpoint.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
 
 
 def _absolute(location: str) -> str:
@@ -186,14 +208,15 @@ def _stop(flink: FlinkRest, name: str, savepoint: bool, directory: str) -> None:
 def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
     jobs = flink.jobs(name)
     if not jobs:
-        raise ValueError(f"Flink knows no job {name!r}: start it with `flowlogs stream`, or give --job-name")
+        with wrong_arguments():
+            raise ValueError(f"Flink knows no job {name!r}: start it with `flowlogs stream`, or give --job-name")
     job = jobs[0]
     checkpoints = flink.checkpoints(job.id)
     counters = {} if job.ended else flink.metrics(job.id, _PARTS)
     failures = flink.exceptions(job.id)
     if as_json:
         found = {**job._asdict(), "checkpoints": checkpoints._asdict(), "counters": counters, "failures": failures}
-        opt.print_json(found)
+        print_json(found)
     else:
         table = Table(title=f"{name} is {job.state}", show_header=False, title_justify="left")
         table.add_column()
@@ -210,4 +233,4 @@ def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
         table.add_row("restarts' causes", os.linesep.join(failures[:3]) or "none")
         Console().print(table)
     if job.ended:
-        raise typer.Exit(opt.FAILED)
+        raise typer.Exit(FAILED)

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 
-from rich import box, filesize
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
+from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
+from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.wording import command, count_of, size_of
 from beam_flowlogs.document import RAW_INDEX_PREFIX
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.elastic.summary import Summary, summarize
@@ -17,12 +21,14 @@ from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
 def summary(as_json: opt.AsJson = False) -> None:
     """Show what is in Elasticsearch now: counts, top interfaces, rejected traffic, a roll-up beside its raw sum."""
-    with opt.one_line_errors():
-        found = summarize(connect(ElasticsearchConfig.from_environment(os.environ)))
+    with wrong_arguments():
+        config = ElasticsearchConfig.from_environment(os.environ)
+    with one_line_errors():
+        found = summarize(connect(config))
     if as_json:
-        opt.print_json(as_data(found))
+        print_json(as_data(found))
     else:
-        show(found, os.environ.get("ELASTICSEARCH_URL", "$ELASTICSEARCH_URL"))
+        show(found, curl(config))
 
 
 def as_data(found: Summary) -> dict[str, object]:
@@ -34,18 +40,35 @@ def as_data(found: Summary) -> dict[str, object]:
     }
 
 
-def show(found: Summary, url: str) -> None:
-    """Print a summary for a person, with queries against the Elasticsearch at ``url``."""
+def curl(config: ElasticsearchConfig) -> tuple[str, str]:
+    """Return how a shell asks this Elasticsearch: the command with its options, and the address.
+
+    Secrets are named by the variables that hold them, and stay in the environment.
+    """
+    words = ["curl"]
+    if config.api_key:
+        words.append('-H "Authorization: ApiKey $ELASTICSEARCH_API_KEY"')
+    if config.username:
+        words.append('-u "$ELASTICSEARCH_USERNAME:$ELASTICSEARCH_PASSWORD"')
+    if config.bearer:
+        words.append('-H "Authorization: Bearer $ELASTICSEARCH_BEARER"')
+    if config.ca_certs:
+        words.append('--cacert "$ELASTICSEARCH_CA_CERTS"')
+    return " ".join(words), config.urls[0].rstrip("/") if config.urls else "https://YOUR-DEPLOYMENT"
+
+
+def show(found: Summary, asking: tuple[str, str]) -> None:
+    """Print a summary for a person, with queries by what ``curl`` returns."""
     console = Console(highlight=False)
     if not found.documents:
-        console.print("No flow logs are indexed yet: run `flowlogs drain` or `flowlogs backfill`.")
+        console.print("No flow logs are indexed yet: run `flowlogs drain` or `flowlogs backfill`.", soft_wrap=True)
         return
     console.print(
-        f"[bold]{found.documents:,}[/] raw documents and [bold]{found.rollups:,}[/] roll-ups, from {found.first} "
-        f"to {found.last}, of {found.accounts} accounts in {found.regions} regions",
+        f"{count_of(found.documents, 'raw document')} and {count_of(found.rollups, 'roll-up')}, from {found.first} to "
+        f"{found.last}, of {count_of(found.accounts, 'account')} in {count_of(found.regions, 'region')}",
         soft_wrap=True,
     )
-    console.print(_counts("Log status", found.by_status), _counts("Action", found.by_action), sep="   ")
+    console.print(_counts("Log status", found.by_status), _counts("Action", found.by_action), sep="   ", soft_wrap=True)
     console.print()
     console.print(_interfaces(found))
     if found.rejected:
@@ -53,8 +76,8 @@ def show(found: Summary, url: str) -> None:
     if found.comparison:
         console.print(_comparison(found))
     console.print("[bold]To go on[/]")
-    for what, query in _queries(found, url):
-        console.print(f"  {what}\n    [cyan]{query}[/]", soft_wrap=True)
+    for what, query in _queries(found, *asking):
+        console.print(f"  {what}\n    [cyan]{escape(query)}[/]", soft_wrap=True)
 
 
 def _counts(title: str, counts: dict[str, int]) -> str:
@@ -82,7 +105,7 @@ def _interfaces(found: Summary) -> Table:
             interface.account,
             interface.region,
             f"{interface.flows:,}",
-            filesize.decimal(interface.bytes),
+            size_of(interface.bytes),
             f"{interface.rejected:,}",
         )
     return table
@@ -111,17 +134,17 @@ def _comparison(found: Summary) -> Table:
     return table
 
 
-def _queries(found: Summary, url: str) -> list[tuple[str, str]]:
+def _queries(found: Summary, ask: str, url: str) -> list[tuple[str, str]]:
     queries = [
-        ("what was refused", f"curl '{url}/{RAW_INDEX_PREFIX}*/_search?q=event.action:REJECT&pretty'"),
+        ("what was refused", f"{ask} '{url}/{RAW_INDEX_PREFIX}*/_search?q=event.action:REJECT&pretty'"),
         (
             "roll-ups with rejects",
-            f"curl '{url}/{ROLLUP_INDEX_PREFIX}*/_search?q=flowlogs.rollup.rejected.flows:%3E0&pretty'",
+            f"{ask} '{url}/{ROLLUP_INDEX_PREFIX}*/_search?q=flowlogs.rollup.rejected.flows:%3E0&pretty'",
         ),
     ]
     if found.interfaces:
         key = found.interfaces[0].key
         queries.append(
-            ("one interface", f"curl '{url}/{RAW_INDEX_PREFIX}*/_search?q=aws.vpcflow.interface_id:{key}&pretty'")
+            ("one interface", f"{ask} '{url}/{RAW_INDEX_PREFIX}*/_search?q=aws.vpcflow.interface_id:{key}&pretty'")
         )
-    return [*queries, ("proof that every roll-up is right", "flowlogs verify")]
+    return [*queries, ("proof that every roll-up is right", command("verify"))]

@@ -85,7 +85,13 @@ def summarize(client: Elasticsearch) -> Summary:
 
 def _search(client: Elasticsearch, index: str, aggregations: dict[str, Any], query: Any = None) -> Any:
     return client.search(
-        index=index, ignore_unavailable=True, size=0, track_total_hits=True, query=query, aggs=aggregations
+        index=index,
+        ignore_unavailable=True,
+        allow_partial_search_results=False,
+        size=0,
+        track_total_hits=True,
+        query=query,
+        aggs=aggregations,
     )
 
 
@@ -142,6 +148,7 @@ def _interface(bucket: Any) -> Interface:
 def _compare_busiest(client: Elasticsearch) -> Comparison | None:
     hits = client.search(
         index=_ROLLUP,
+        allow_partial_search_results=False,
         size=1,
         query={"term": {"flowlogs.rollup.key_type": "interface"}},
         sort=[{"flowlogs.rollup.flows": "desc"}, "flowlogs.rollup.key"],

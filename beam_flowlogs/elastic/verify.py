@@ -6,12 +6,14 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from elasticsearch import Elasticsearch
+from elasticsearch import BadRequestError, Elasticsearch
 
 from beam_flowlogs.document import RAW_INDEX_PREFIX
-from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, RollUpKey
+from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, RollUpKey, parse_window
 
+_BOTH = f"{RAW_INDEX_PREFIX}*,{ROLLUP_INDEX_PREFIX}*"
 _PAGE = 2000
+_WINDOW = "flowlogs.rollup.window"
 
 _PROTOCOLS = {"tcp": ["6"], "udp": ["17"], "icmp": ["1", "58"]}
 _FLAGS = {"tcp.begun": (["syn"], ["ack"]), "tcp.answered": (["syn", "ack"], []), "tcp.reset": (["rst"], [])}
@@ -20,26 +22,101 @@ Counts = Mapping[str, int]
 
 
 class Difference(NamedTuple):
-    """A roll-up that is not the sum of its raw documents: the counters that differ, as (recounted, rolled up)."""
+    """A roll-up that is not the sum of its raw documents: the counters that differ, as (recounted, rolled up).
+
+    ``rolled_up`` and ``has_raw`` tell on which sides there is anything of this key and window.
+    """
 
     key: RollUpKey
     counters: dict[str, tuple[int, int]]
+    rolled_up: bool = True
+    has_raw: bool = True
 
 
 class Proof(NamedTuple):
-    """How many roll-ups and raw documents were compared, and those that differ."""
+    """What was compared: roll-ups, raw documents, and ``compared`` keys and windows that are on either side.
 
+    ``differences`` are all that are not equal; the properties tell their kinds.
+    """
+
+    window_s: int
     rollups: int
     documents: int
+    compared: int
     differences: list[Difference]
+
+    @property
+    def equal(self) -> int:
+        """Roll-ups that are the sums of their raw documents."""
+        return self.compared - len(self.differences)
+
+    @property
+    def missing(self) -> int:
+        """Keys and windows of raw documents that have no roll-up."""
+        return sum(not found.rolled_up for found in self.differences)
+
+    @property
+    def unfounded(self) -> int:
+        """Roll-ups without any raw document."""
+        return sum(not found.has_raw for found in self.differences)
+
+    @property
+    def different(self) -> int:
+        """Roll-ups whose raw documents sum up to something else."""
+        return len(self.differences) - self.missing - self.unfounded
+
+
+class Range(NamedTuple):
+    """Milliseconds since 1970, from ``begin`` to before ``end``; None: no bound."""
+
+    begin: int | None = None
+    end: int | None = None
+
+    def whole_windows(self, window_s: int) -> dict[str, Any] | None:
+        """Return a query for the windows that lie in the range from beginning to end; None: for all.
+
+        Half a window's raw documents cannot equal its roll-up.
+        """
+        window_ms = window_s * 1000
+        bounds = {}
+        if self.begin is not None:
+            bounds["gte"] = -(-self.begin // window_ms) * window_ms
+        if self.end is not None:
+            bounds["lt"] = self.end // window_ms * window_ms
+        return {"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}} if bounds else None
+
+
+def resolve_range(client: Elasticsearch, since: str, until: str) -> Range:
+    """Return the range that Elasticsearch understands by two times ("": no bound), ``now-1h/m`` for instance.
+
+    Raises ValueError for what is no time.
+    """
+    asked = {name: time for name, time in (("from", since), ("to", until)) if time}
+    if not asked:
+        return Range()
+    try:
+        answer = _search(client, _BOTH, {"range": {"date_range": {"field": "@timestamp", "ranges": [asked]}}})
+    except BadRequestError as error:
+        cause = error.info["error"]["root_cause"][0]["reason"] if isinstance(error.info, dict) else str(error)
+        raise ValueError(f"{cause}: give --since and --until as 2026-01-31T12:00:00Z or now-1h/m") from error
+    found = answer.get("aggregations", {}).get("range", {}).get("buckets", [{}])[0]
+    return Range(*(int(found[name]) if name in found else None for name in ("from", "to")))
+
+
+def window_lengths(client: Elasticsearch) -> list[int]:
+    """Return the lengths of the stored roll-ups' windows in seconds, the shortest first."""
+    answer = _search(client, f"{ROLLUP_INDEX_PREFIX}*", {"length": {"terms": {"field": _WINDOW, "size": 100}}})
+    buckets = answer.get("aggregations", {}).get("length", {}).get("buckets", ())
+    return sorted(parse_window(bucket["key"]) for bucket in buckets)
 
 
 def verify(client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None) -> Proof:
     """Recount raw documents by interface and window and compare them with the roll-ups, counter by counter.
 
-    ``query`` restricts both sides, and should ask for whole windows of ``@timestamp``.
+    ``query`` restricts both sides, and should ask for whole windows of ``@timestamp``. A shard that does not answer
+    is an error: what it holds would look missing.
     """
-    client.indices.refresh(index=f"{RAW_INDEX_PREFIX}*,{ROLLUP_INDEX_PREFIX}*", ignore_unavailable=True)
+    client.indices.refresh(index=_BOTH, ignore_unavailable=True)
     recounted: dict[RollUpKey, dict[str, int]] = {}
     documents = 0
     for key, counts, records in recount(client, window_s, query):
@@ -53,13 +130,14 @@ def verify(client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None
         for name, count in stored.items():
             sums[name] += count
     differences = []
-    for key in sorted(recounted.keys() | rolled_up.keys()):
+    keys = sorted(recounted.keys() | rolled_up.keys())
+    for key in keys:
         mine, theirs = recounted.get(key, {}), rolled_up.get(key, {})
         unlike = {name: (mine.get(name, 0), theirs.get(name, 0)) for name in COUNTERS}
         unlike = {name: pair for name, pair in unlike.items() if pair[0] != pair[1]}
         if unlike or key not in rolled_up or key not in recounted:
-            differences.append(Difference(key, unlike))
-    return Proof(len(rolled_up), documents, differences)
+            differences.append(Difference(key, unlike, key in rolled_up, key in recounted))
+    return Proof(window_s, len(rolled_up), documents, len(keys), differences)
 
 
 def recount(
@@ -96,12 +174,8 @@ def recount(
     sources.append({"window": {"date_histogram": {"field": "@timestamp", "fixed_interval": f"{window_s}s"}}})
     composite: dict[str, Any] = {"size": _PAGE, "sources": sources}
     while True:
-        answer = client.search(
-            index=f"{RAW_INDEX_PREFIX}*",
-            ignore_unavailable=True,
-            size=0,
-            query=query,
-            aggs={"keys": {"composite": composite, "aggs": aggregations}},
+        answer = _search(
+            client, f"{RAW_INDEX_PREFIX}*", {"keys": {"composite": composite, "aggs": aggregations}}, query
         )
         found = answer.get("aggregations", {}).get("keys", {})
         for bucket in found.get("buckets", ()):
@@ -135,12 +209,13 @@ def rollups(
     client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[RollUpKey, Counts]]:
     """Yield the counters of the stored roll-ups of a window's length."""
-    length = {"term": {"flowlogs.rollup.window": f"{window_s}s"}}
+    length = {"term": {_WINDOW: f"{window_s}s"}}
     after: list[Any] | None = None
     while True:
         answer = client.search(
             index=f"{ROLLUP_INDEX_PREFIX}*",
             ignore_unavailable=True,
+            allow_partial_search_results=False,
             size=_PAGE,
             query={"bool": {"filter": [length, *([query] if query else [])]}},
             source_excludes=["flowlogs.rollup.parts", "flowlogs.rollup.top"],
@@ -157,6 +232,17 @@ def rollups(
         if len(hits) < _PAGE:
             return
         after = hits[-1]["sort"]
+
+
+def _search(client: Elasticsearch, index: str, aggregations: dict[str, Any], query: Any = None) -> Any:
+    return client.search(
+        index=index,
+        ignore_unavailable=True,
+        allow_partial_search_results=False,
+        size=0,
+        query=query,
+        aggs=aggregations,
+    )
 
 
 def _at(rollup: Mapping[str, Any], path: str) -> int:

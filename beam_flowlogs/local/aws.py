@@ -6,6 +6,7 @@ import http.client
 import importlib.util
 import json
 import os
+import shlex
 import sys
 import time
 from contextlib import suppress
@@ -84,12 +85,16 @@ class AwsEmulator(Server):
             _take_test_event(sqs, queue_url, bucket)
         return queue_url
 
-    def _launch(self, progress: Progress) -> Process:  # noqa: ARG002 - it starts faster than a bar is drawn
+    def require(self) -> None:
+        """Raise a LocalStackError when the emulator is not installed."""
         if importlib.util.find_spec("ministack") is None:
             raise LocalStackError(
-                "The S3 and SQS emulator is not installed: pip install 'beam-flowlogs[local]', with the Python that "
-                f"runs this command ({sys.executable})"
+                f"the S3 and SQS emulator is not installed: {shlex.quote(sys.executable)} -m pip install "
+                "'beam-flowlogs[local]' (in a clone: -e '.[local]')"
             )
+
+    def _launch(self, progress: Progress) -> Process:  # noqa: ARG002 - it starts faster than a bar is drawn
+        self.require()
         scratch = self.folder / "tmp"
         scratch.mkdir(exist_ok=True)
         # Only these variables: the user's AWS settings are none of the emulator's business, and the other way round.
@@ -112,7 +117,7 @@ class AwsEmulator(Server):
             # It would clean up after its like in the user's Docker.
             "DOCKER_HOST": f"unix://{scratch}/no-docker",
         }
-        return spawn([sys.executable, "-m", "ministack"], log=self._log(), env=environment, cwd=scratch)
+        return spawn([sys.executable, "-m", "ministack"], log=self._log_files()[0], env=environment, cwd=scratch)
 
     def _answers(self) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=5)
@@ -124,8 +129,8 @@ class AwsEmulator(Server):
         finally:
             connection.close()
 
-    def _log(self) -> Path:
-        return self.folder / "ministack.log"
+    def _log_files(self) -> tuple[Path, ...]:
+        return (self.folder / "ministack.log",)
 
     def _s3(self) -> S3Client:
         return _session().client("s3", endpoint_url=self.url, config=_CLIENT)

@@ -6,6 +6,7 @@ import base64
 import http.client
 import json
 import os
+import re
 import secrets
 import shutil
 import ssl
@@ -25,6 +26,14 @@ from beam_flowlogs.local.server import Server
 _CLUSTER = "flowlogs-local"
 _LAUNCH_SECONDS = 180.0
 _KEYSTORE_PASSWORD = "FLOWLOGS_KEYSTORE_PASSWORD"  # noqa: S105 - the name of a variable
+
+
+def check_heap(text: str) -> None:
+    """Raise ValueError unless ``text`` is a size of a heap with which Elasticsearch starts."""
+    found = re.fullmatch(r"([1-9]\d{0,5})([mMgG])", text)
+    mebibytes = int(found[1]) * (1024 if found[2] in "gG" else 1) if found else 0
+    if not 256 <= mebibytes <= 31 * 1024:
+        raise ValueError(f"{text!r} is no heap for Elasticsearch: give 256m to 31g, such as 512m or 2g")
 
 
 class ElasticsearchServer(Server):
@@ -137,9 +146,8 @@ class ElasticsearchServer(Server):
     def _launch_log(self) -> Path:
         return self._scratch / "launch.log"
 
-    def _log(self) -> Path:
-        own = self._logs / f"{_CLUSTER}.log"
-        return own if own.exists() else self._launch_log
+    def _log_files(self) -> tuple[Path, ...]:
+        return self._logs / f"{_CLUSTER}.log", self._launch_log
 
     def _prepare_folders(self, dist: Path) -> None:
         make_folder(self.folder)

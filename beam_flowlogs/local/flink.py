@@ -73,7 +73,7 @@ class _Supervised(Server):
     def _launch(self, progress: Progress) -> Process:  # noqa: ARG002 - what is fetched is here already
         (self.folder / "tmp").mkdir(exist_ok=True)
         command = [sys.executable, "-m", "beam_flowlogs.local.supervise", str(self._pid_file), *self._command()]
-        return spawn(command, log=self._log(), env=self._environment(), cwd=self.folder)
+        return spawn(command, log=self._log_files()[0], env=self._environment(), cwd=self.folder)
 
     @abstractmethod
     def _command(self) -> list[str]:
@@ -85,8 +85,8 @@ class _Supervised(Server):
     def _answers(self) -> bool:
         return _listens(self.port)
 
-    def _log(self) -> Path:
-        return self.folder / "log"
+    def _log_files(self) -> tuple[Path, ...]:
+        return (self.folder / "log",)
 
 
 class _Java(_Supervised):

@@ -32,6 +32,7 @@ class Server(ABC):
         self.folder = Path(folder).absolute()
         self._record = self.folder / "server.json"
         self._wanted_port = port
+        self._log_begins: dict[Path, int] = {}
 
     @property
     def port(self) -> int:
@@ -79,6 +80,7 @@ class Server(ABC):
         self.folder.mkdir(parents=True, exist_ok=True)
         quiet = Progress(disable=True)
         self._remember(free_port(self._wanted_port or self.port), None)
+        self._log_begins = {file: file.stat().st_size for file in self._log_files() if file.exists()}
         process = self._launch(progress or quiet)
         try:
             self._remember(self.port, process)
@@ -124,8 +126,8 @@ class Server(ABC):
         """Whether the server answers as it should."""
 
     @abstractmethod
-    def _log(self) -> Path:
-        """The file that says why a start failed."""
+    def _log_files(self) -> tuple[Path, ...]:
+        """The files that say why a start failed, the one that says it best first."""
 
     def _wait_for(self, process: Process) -> None:
         deadline = time.monotonic() + self.start_seconds
@@ -139,9 +141,12 @@ class Server(ABC):
             time.sleep(0.1)
 
     def _last_words(self) -> str:
-        log = self._log()
-        said = log.read_text(errors="replace").strip().splitlines()[-15:] if log.exists() else []
-        return "\n".join([*said, f"(the whole log: {log})"])
+        """The end of what this start, and none before, has logged."""
+        for file in self._log_files():
+            said = _tail(file, self._log_begins.get(file, 0))
+            if said:
+                return "\n".join([*said, f"(the whole log: {file})"])
+        return f"(it has logged nothing; its folder is {self.folder})"
 
     def _remembered(self) -> dict[str, int | str]:
         try:
@@ -155,3 +160,12 @@ class Server(ABC):
         draft = self._record.with_suffix(".draft")
         draft.write_text(json.dumps(known))
         draft.replace(self._record)
+
+
+def _tail(file: Path, begin: int) -> list[str]:
+    """Return the last lines of what a file holds from byte `begin` on; of all of it when it was begun anew."""
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return []
+    return data[begin if begin <= len(data) else 0 :].decode(errors="replace").strip().splitlines()[-15:]

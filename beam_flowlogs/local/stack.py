@@ -6,7 +6,7 @@ import os
 import shlex
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -131,9 +131,11 @@ class Stack:
         `fresh` deletes all data first.
 
         Raises:
-            LocalStackError: a server cannot be fetched or started, or ELASTICSEARCH_URL leads nowhere.
+            LocalStackError: a server cannot be fetched or started, or ELASTICSEARCH_URL leads nowhere. What this call
+                has started is stopped again then.
         """
-        with self._locked():
+        self._aws.require()
+        with self._locked(), ExitStack() as started:
             if fresh:
                 self._elasticsearch.wipe()
                 self._aws.wipe()
@@ -141,11 +143,12 @@ class Stack:
             if self._external:
                 _connect(self._external)
             else:
-                self._elasticsearch.start(progress)
-            self._aws.start(progress)
+                self._start(self._elasticsearch, progress, started)
+            self._start(self._aws, progress, started)
             self._aws.create_notified_bucket(BUCKET, QUEUE)
             if flink:
                 self._flink.start(self.info().environment(), progress)
+            started.pop_all()
             return self.info()
 
     def down(self) -> bool:
@@ -175,6 +178,11 @@ class Stack:
             aws_environment=self._aws.environment(),
             flink_environment=self._flink.environment() if self._flink.running else {},
         )
+
+    def _start(self, server: Server, progress: Progress | None, started: ExitStack) -> None:
+        if not server.running:
+            started.callback(server.stop)
+            server.start(progress)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -16,6 +16,7 @@ from beam_flowlogs.notification import NotificationRejected, parse_notification
 from beam_flowlogs.reject import DeadLetters, Reject, message_file, object_file
 from beam_flowlogs.s3_object import ObjectRef
 from beam_flowlogs.sqs_queue import Message, SqsQueue, keeper
+from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import Progress
 
 _logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class Announcer:
         self._received = Metrics.counter("flowlogs", "messages_received")
         self._redelivered = Metrics.counter("flowlogs", "messages_redelivered")
         self._rejected = Metrics.counter("flowlogs", "messages_rejected")
+        self._deleted = Metrics.counter("flowlogs", "messages_deleted")
         self._given_up = Metrics.counter("flowlogs", "messages_given_up")
         self._skipped = Metrics.counter("flowlogs", "dead_letters_skipped")
 
@@ -64,7 +66,7 @@ class Announcer:
         self._redelivered.inc(sum(message.receive_count > 1 for message in messages))
         finished = [message.receipt for message, refs in announced if not refs]
         if finished:
-            queue.delete(finished)
+            self._deleted.inc(queue.delete(finished))
         for message, refs in announced:
             if refs:
                 token = uuid.uuid4().hex  # of this receipt: another delivery of the message is counted on its own
@@ -97,8 +99,8 @@ class Announcer:
 
     def _set_aside(self, file: str, *rejects: Reject) -> None:
         self._rejected.inc()
-        _logger.warning("a message was set aside: %s", rejects[0].detail)
-        DeadLetters(self._config.dead_letters).write(file, rejects)
+        _logger.warning("a message was set aside: %s", rejects[0].detail, extra={"set_aside": len(rejects)})
+        counted_dead_letters(self._config).write(file, rejects)
 
     def _forbidden(self, ref: ObjectRef, body: str) -> Reject:
         detail = (

@@ -17,10 +17,10 @@ from apache_beam.transforms.window import TimestampedValue
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer
 from beam_flowlogs.index_object import IndexedObject, index_object
-from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.transforms.announce import decode_ref
 from beam_flowlogs.transforms.group_parts import encode_keyed_part
+from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 from beam_flowlogs.transforms.typed import typed
 
@@ -74,7 +74,7 @@ class _IndexFn(beam.DoFn):
             config,
             s3_client(),
             bulk_writer(config.elasticsearch, config.bulk),
-            DeadLetters(config.dead_letters),
+            counted_dead_letters(config),
         )
         self._count(done, time.monotonic() - began)
         for key, part in done.parts:
@@ -106,5 +106,5 @@ class _IndexFn(beam.DoFn):
             done.rejected,
             f", ended early ({done.reason})" if done.reason else "",
             seconds,
-            extra={"documents": done.written + done.duplicates},
+            extra={"documents": done.written + done.duplicates, "set_aside": done.rejected + bool(done.reason)},
         )

@@ -13,6 +13,7 @@ from beam_flowlogs.reject import DeadLetters, Selection
 from beam_flowlogs.replay import Replay, plan, replay
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.s3_client import s3_client
+from beam_flowlogs.transforms.metrics import counted_dead_letters
 
 
 class ReplayDeadLetters(beam.PTransform):
@@ -52,6 +53,6 @@ class _ReplayFn(beam.DoFn):
         writer = bulk_writer(config.elasticsearch, config.bulk)
         # Merged here and now, not in windows: an object's dead letters are settled as soon as it is durable.
         store = RollUpStore(lambda: connect(config.elasticsearch), writer, retry_for=config.retry_for)
-        done = replay(task, config, s3_client(), writer, store, DeadLetters(config.dead_letters))
+        done = replay(task, config, s3_client(), writer, store, counted_dead_letters(config))
         for name, count in done.counts.items():
             Metrics.counter("flowlogs", name).inc(count)

@@ -15,11 +15,12 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
-from beam_flowlogs.reject import DeadLetters, Reject, rollup_file
+from beam_flowlogs.reject import Reject, rollup_file
 from beam_flowlogs.rollup import Part, RollUpKey, decode_part
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
 from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
+from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 from beam_flowlogs.transforms.typed import typed
 
@@ -71,7 +72,7 @@ class _MergeFn(beam.DoFn):
             bulk_writer(config.elasticsearch, config.bulk),
             retry_for=config.retry_for,
         )
-        self._dead_letters = DeadLetters(config.dead_letters)
+        self._dead_letters = counted_dead_letters(config)
 
     def start_bundle(self) -> None:
         self._parts, self._panes, self._tokens = {}, {}, {}
@@ -103,7 +104,7 @@ class _MergeFn(beam.DoFn):
             self._counters[name].inc(getattr(result, name))
         for key, item in result.rejected:
             detail = f"roll-up {key.id}: Elasticsearch answers {item.status}: {item.detail}"
-            _logger.warning("a roll-up was set aside: %s", detail)
+            _logger.warning("a roll-up was set aside: %s", detail, extra={"set_aside": 1})
             reject = Reject("rollup", item.reason, detail, data=item.data)
             self._dead_letters.write(rollup_file(key.id, item.data), [reject])
             self._counters["rejected"].inc()

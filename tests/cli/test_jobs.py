@@ -12,6 +12,7 @@ from beam_flowlogs.cli import app
 
 RUN = CliRunner(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1", "COLUMNS": "200"})
 DRAIN = ["drain", "--queue-url", "http://127.0.0.1:1/q"]
+SQS = "https://sqs.eu-west-1.amazonaws.com/1/q"
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,17 @@ DRAIN = ["drain", "--queue-url", "http://127.0.0.1:1/q"]
         ([*DRAIN, "--bucket", "b"], {"ELASTICSEARCH_URL": ""}, "set ELASTICSEARCH_URL"),
         ([*DRAIN, "--bucket", "b", "--rollup-window", "7s"], {}, "give a length that divides a day"),
         (["backfill", "my-bucket/prefix"], {}, "write s3://bucket/prefix"),
+        (["drain", "--bucket", "b", "--queue-url", "flow-logs"], {}, "'flow-logs' is no URL of a queue"),
+        (["drain", "--bucket", "b", "--queue-url", "arn:aws:sqs:eu-west-1:1:q"], {}, "is no URL of a queue"),
+        (["drain", "--bucket", "b", "--queue-url", "https://sqs.eu-west-1.amazonaws.com"], {}, "is no URL of a queue"),
+        (["stream", "--local", "--bucket", "b", "--queue-url", "flow-logs"], {}, "is no URL of a queue"),
+        ([*DRAIN, "--bucket", "b", "--format", "version,srcaddr"], {}, "separated by spaces"),
+        (["backfill", "s3://logs", "--format", "version scraddr"], {}, "did you mean srcaddr"),
+        (
+            ["stream", "--job-endpoint", "flink:8099", "--bucket", "b", "--queue-url", SQS],
+            {},
+            "Give s3://bucket/prefix",
+        ),
         ([*DRAIN, "--bucket", "b"], {"ELASTICSEARCH_URL": "https://me:hunter2@host"}, "holds credentials"),
     ],
 )

@@ -103,7 +103,24 @@ def test_what_cannot_be_is_refused_with_the_cure(arguments: tuple[str, ...], mes
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert f"Cannot write to {tmp_path}/file" in invoke(f"{tmp_path}/file", "--records", "10", code=1)
+    assert f"cannot write to {tmp_path}/file" in invoke(f"{tmp_path}/file", "--records", "10", code=1)
+
+
+def test_a_folder_that_holds_another_generation_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    invoke(str(tmp_path), "--records", "30", *START)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    output = invoke(str(tmp_path), "--records", "30", "--seed", "2", *START, code=2)
+    assert "holds other flow logs" in output
+    assert "Give a new folder" in output
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    (tmp_path / "truth.json").unlink()
+    assert "holds other flow logs" in invoke(str(tmp_path), "--records", "30", code=2)
+
+
+def test_it_is_said_how_the_files_get_indexed(tmp_path: Path) -> None:
+    output = invoke(str(tmp_path), "--records", "30", "--prefix", "a/b", *START)
+    assert f"aws s3 cp --recursive {tmp_path}/a/b/AWSLogs s3://BUCKET/a/b/AWSLogs/" in output
+    assert "flowlogs backfill s3://BUCKET/a/b/AWSLogs/" in output
 
 
 @pytest.mark.integration

@@ -18,7 +18,8 @@ import boto3
 import pytest
 from typer.testing import CliRunner
 
-from beam_flowlogs.cli.local import NOT_UP, app
+from beam_flowlogs.cli.errors import NOT_UP
+from beam_flowlogs.cli.local import app
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.local.process import Process
 from beam_flowlogs.local.stack import Stack

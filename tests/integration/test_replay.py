@@ -26,11 +26,12 @@ from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.local.aws import AwsEmulator
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import DeadLetters, Reject, Selection, message_file
 from beam_flowlogs.replay import plan
 from beam_flowlogs.replay import replay as replay_one
 from beam_flowlogs.rollup_store import RollUpStore
-from beam_flowlogs.run import Summary, backfill
+from beam_flowlogs.run import backfill
 from beam_flowlogs.run import replay as run_replay
 from beam_flowlogs.s3_client import CONFIG
 from beam_flowlogs.s3_object import ObjectRef
@@ -102,10 +103,10 @@ class Lab:
     def put(self, key: str, body: bytes) -> None:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
-    def index(self, **changes: Any) -> Summary:
+    def index(self, **changes: Any) -> Outcome:
         return backfill(replace(self.config, **changes), [f"s3://{self.bucket}/logs/"], [])
 
-    def replay(self, selection: Selection = Selection(), **changes: Any) -> Summary:  # noqa: B008  (immutable)
+    def replay(self, selection: Selection = Selection(), **changes: Any) -> Outcome:  # noqa: B008  (immutable)
         return run_replay(replace(self.config, **changes), selection, [])
 
     def rejects(self, folder: str = "") -> list[tuple[str, str, int]]:
@@ -167,7 +168,7 @@ def test_rejected_documents_go_through_once_the_cause_is_mended(where: str, requ
     assert len(lab.rejects("/replayed")) == 2
     assert lab.documents() == 1002
 
-    assert lab.replay() == Summary()
+    assert lab.replay() == Outcome()
 
 
 def test_what_is_rejected_again_stays_and_what_went_through_beside_it_does_not(

@@ -20,9 +20,10 @@ from beam_flowlogs.elastic.verify import rollups, verify
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.generate import ALL_INCIDENTS, GeneratorConfig, S3Sink, Truth, generate
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.rollup import COUNTERS
-from beam_flowlogs.run import Summary, backfill, drain
+from beam_flowlogs.run import backfill, drain
 from tests.conftest import NotifiedQueue
 
 pytestmark = pytest.mark.integration
@@ -61,7 +62,7 @@ class Way:
     def put(self, key: str, body: bytes) -> None:
         self.s3.put_object(Bucket=self.bucket, Key=key, Body=body)
 
-    def drain(self, **options: Any) -> Summary:
+    def drain(self, **options: Any) -> Outcome:
         return drain(self.config, self.queue_url, [], **options)
 
     def documents(self) -> list[dict[str, Any]]:
