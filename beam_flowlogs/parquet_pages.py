@@ -62,16 +62,18 @@ def _extent(chunk: dict[int, int]) -> tuple[int, int]:
     return start, start + chunk[_PACKED]
 
 
-def plain_size(file: IO[bytes], groups: Sequence[RowGroup], most: int) -> int:
-    """Return the bytes that all pages of a file unpack to.
+def plain_size(file: IO[bytes], size: int, groups: Sequence[RowGroup], most: int) -> int:
+    """Return the bytes that all pages of a file of ``size`` bytes unpack to.
 
     It stops counting past ``most``. Raises DecodeError (``page-too-large``, ``parquet-broken``,
     ``parquet-unsupported``).
     """
     total = 0
     for start, end in (extent for group in groups if group.rows for extent in group.chunks):
-        for size in _page_sizes(file, start, end):
-            total += size
+        if not 0 <= start <= end <= size:
+            raise DecodeError("parquet-broken", f"a column claims bytes {start} to {end} of {size}: upload it again")
+        for plain in _page_sizes(file, start, end):
+            total += plain
             if total > most:
                 return total
     return total
@@ -79,21 +81,22 @@ def plain_size(file: IO[bytes], groups: Sequence[RowGroup], most: int) -> int:
 
 def _page_sizes(file: IO[bytes], position: int, end: int) -> Iterator[int]:
     while position < end:
-        file.seek(max(position, 0))
+        file.seek(position)
         header = ThriftReader(file.read(_HEADER_BYTES))
         try:
             page = header.struct(_PAGE)
             plain, packed = page[_PLAIN_SIZE], page[_PACKED_SIZE]
         except (ThriftError, KeyError) as error:
             raise DecodeError("parquet-broken", f"no page begins at byte {position}: upload it again") from error
-        if plain < 0 or packed < 0:
-            raise DecodeError("parquet-broken", f"the page at byte {position} has a negative size: upload it again")
         if plain > _PAGE_BYTES:
             raise DecodeError("page-too-large", f"the page at byte {position} unpacks to {plain} bytes: write smaller")
+        beyond = position + header.position + packed
+        if plain < 0 or packed < 0 or beyond > end:
+            raise DecodeError("parquet-broken", f"the page at byte {position} has an impossible size: upload it again")
         encodings = page.get(_PAGE_1, {}).get(_ENCODING_1), page.get(_PAGE_2, {}).get(_ENCODING_2)
         if _DELTA_BYTE_ARRAY in encodings:
             raise DecodeError(
                 "parquet-unsupported", "a column is encoded as DELTA_BYTE_ARRAY: write it as plain or dictionary"
             )
         yield plain
-        position += header.position + packed
+        position = beyond

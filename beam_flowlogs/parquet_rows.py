@@ -6,7 +6,7 @@ What the file would cost is found out before anything of it is unpacked (docs/de
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from pyarrow import parquet
 from beam_flowlogs.fields import Field, field_of
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits, check_size
 from beam_flowlogs.parquet_columns import Column, is_text, parts_of
-from beam_flowlogs.parquet_pages import plain_size, row_groups
+from beam_flowlogs.parquet_pages import RowGroup, plain_size, row_groups
 from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows
 
 _IN_MEMORY = 32 << 20
 """Stored bytes kept in memory; Parquet's index stands at its end, so a larger object goes to a temporary file."""
-_FOOTER_BYTES = 8 << 20
+_FOOTER_BYTES = 2 << 20
 """Most that the index may take: it becomes objects many times its size."""
+_LIST_ITEMS = 64 << 10
+"""Most that a list in a Thrift struct may claim: Arrow makes room for all of them before it looks for the first."""
 _BATCH_ROWS = 8192
 
 
@@ -40,18 +42,11 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -
             stored.write(chunk)
         number = 0
         try:
-            footer = _footer(stored, size)
-            stored.seek(0)
-            metadata = parquet.read_metadata(pa.PythonFile(stored, mode="r"))
+            groups = row_groups(_footer(stored, size))
+            metadata = _open(stored).metadata
             fields, words = _fields(metadata, limits)
-            _check_cost(stored, footer, len(fields), size, limits)
-            file = parquet.ParquetFile(
-                pa.PythonFile(stored, mode="r"),
-                metadata=metadata,
-                read_dictionary=words,
-                pre_buffer=False,
-                buffer_size=1 << 20,
-            )
+            _check_cost(stored, size, groups, len(fields), limits)
+            file = _open(stored, metadata=metadata, read_dictionary=words)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                 for columns in parts_of(batch, limits.line_bytes):
                     rows = _typed(columns, fields, number, slot_ms)
@@ -77,6 +72,16 @@ def _footer(stored: IO[bytes], size: int) -> bytes:
     return stored.read(length)
 
 
+def _open(stored: IO[bytes], **options: Any) -> Any:
+    return parquet.ParquetFile(
+        pa.PythonFile(stored, mode="r"),
+        pre_buffer=False,
+        buffer_size=1 << 20,
+        thrift_container_size_limit=_LIST_ITEMS,
+        **options,
+    )
+
+
 def _fields(metadata: Any, limits: Limits) -> tuple[tuple[Field, ...], list[str]]:
     """Return the field of each column, and the names of the columns of text."""
     if metadata.num_columns > limits.columns:
@@ -100,12 +105,11 @@ def _fields(metadata: Any, limits: Limits) -> tuple[tuple[Field, ...], list[str]
     return tuple(fields), words
 
 
-def _check_cost(stored: IO[bytes], footer: bytes, columns: int, size: int, limits: Limits) -> None:
+def _check_cost(stored: IO[bytes], size: int, groups: Sequence[RowGroup], columns: int, limits: Limits) -> None:
     """Raise DecodeError if the rows that a file claims, or its pages, would cost too much."""
-    groups = row_groups(footer)
     # Run lengths make a billion rows of one byte. As text, a row would have at least a `-` and a space for each value.
     check_size(2 * sum(group.rows for group in groups) * columns, size, limits)
-    check_size(plain_size(stored, groups, limits.plain_bytes), size, limits)
+    check_size(plain_size(stored, size, groups, limits.plain_bytes), size, limits)
 
 
 def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, slot_ms: int | None) -> Rows:

@@ -18,12 +18,16 @@ SEEDS = seeds()
 
 # In a process of its own: some of what was found did not raise but ended the process, in a library's native code.
 REPLAY = """
-import sys
+import re, sys
 from pathlib import Path
 from tests.fuzz.targets import TARGETS
 for name in sys.argv[1:]:
     print(name, flush=True)
     TARGETS[Path(name).parent.name](Path(name).read_bytes())
+status = Path("/proc/self/status")
+if status.exists():
+    peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", status.read_text())[1]) >> 10
+    assert peak < 400, f"{peak} MiB"
 """
 
 

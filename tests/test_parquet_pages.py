@@ -62,7 +62,7 @@ def test_pages_unpack_to_what_the_footer_says_where_it_is_honest(options: dict[s
         for column in range(metadata.num_columns)
     )
 
-    measured = plain_size(io.BytesIO(data), row_groups(_footer(data)), 1 << 40)
+    measured = plain_size(io.BytesIO(data), len(data), row_groups(_footer(data)), 1 << 40)
 
     # The footer counts the headers of the pages too, some dozen bytes each.
     assert 0.4 * said < measured < said
@@ -70,9 +70,19 @@ def test_pages_unpack_to_what_the_footer_says_where_it_is_honest(options: dict[s
 
 def test_counting_stops_past_the_most() -> None:
     data = _file(row_group_size=100)
-    groups = row_groups(_footer(data))
+    file, groups = io.BytesIO(data), row_groups(_footer(data))
 
-    assert 100 < plain_size(io.BytesIO(data), groups, 100) < plain_size(io.BytesIO(data), groups, 1 << 40)
+    assert 100 < plain_size(file, len(data), groups, 100) < plain_size(file, len(data), groups, 1 << 40)
+
+
+def test_a_page_or_column_that_claims_more_bytes_than_there_are_is_broken() -> None:
+    data = _file(compression="none")
+    (group,) = row_groups(_footer(data))
+    (start, end), *_ = group.chunks
+
+    for extent in ((start, end - 1), (start, len(data) + 1), (-1, end), (end, start)):
+        with pytest.raises(DecodeError, match="parquet-broken"):
+            plain_size(io.BytesIO(data), len(data), [group._replace(chunks=[extent])], 1 << 40)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 10, -1])

@@ -245,7 +245,7 @@ def test_a_row_longer_than_a_line_may_be_is_refused_after_the_rows_before() -> N
 def test_a_footer_larger_than_any_index_is_refused() -> None:
     data = _file({"end": [END]})
 
-    assert _reason(data[:-8] + struct.pack("<I", 9 << 20) + b"PAR1") == "too-large"
+    assert _reason(data[:-8] + struct.pack("<I", 3 << 20) + b"PAR1") == "too-large"
 
 
 def test_an_object_larger_than_allowed_is_stopped_while_it_comes() -> None:
