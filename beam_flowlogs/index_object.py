@@ -73,7 +73,13 @@ def index_object(
         way = _Way(opened, ref, stream, dead_letters)
         reason = detail = ""
         try:
-            batches = decode(opened.chunks(), config.limits, names=config.names, slot_ms=_slot_ms(ref))
+            batches = decode(
+                opened.chunks(),
+                config.limits,
+                names=config.names,
+                slot_ms=_slot_ms(ref),
+                written_ms=opened.written_ms,
+            )
             while (rows := _next(batches)) is not None:
                 way.add(rows, config)
         except (DecodeError, ObjectRejected) as error:

@@ -27,13 +27,17 @@ _NOT_PADDING = re.compile(rb"[^\0]")
 
 @dataclass(frozen=True)
 class Limits:
-    """What one object may cost. Past a limit it is rejected with that limit's own reason; units are bytes."""
+    """What one object may cost. Past a limit it is rejected with that limit's own reason; units are bytes.
+
+    ``days`` is how far its records may lie from its delivery slot, or from its first record where no slot is known.
+    """
 
     piece_bytes: int = 2 << 20
     line_bytes: int = 64 << 10
     columns: int = 256
     plain_bytes: int = 8 << 30
     ratio: int = 250
+    days: int = 30
 
 
 class DecodeError(ValueError):

@@ -17,7 +17,7 @@ from beam_flowlogs.fields import Field, field_of
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits, check_size
 from beam_flowlogs.parquet_columns import Column, is_text, parts_of
 from beam_flowlogs.parquet_pages import RowGroup, plain_size, row_groups
-from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows
+from beam_flowlogs.rows import BadRow, Fault, Period, Rows, check_rows
 
 _IN_MEMORY = 32 << 20
 """Stored bytes kept in memory; Parquet's index stands at its end, so a larger object goes to a temporary file."""
@@ -28,7 +28,7 @@ _LIST_ITEMS = 64 << 10
 _BATCH_ROWS = 8192
 
 
-def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -> Iterator[Rows]:
+def read_parquet(chunks: Iterator[bytes], limits: Limits, period: Period) -> Iterator[Rows]:
     """Yield the rows of a Parquet flow log; columns are known by name, whatever integer type they were written in.
 
     Raises DecodeError (``parquet-broken``, ``parquet-unsupported``, ``not-a-flow-log``, ``header-broken``,
@@ -49,7 +49,7 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, slot_ms: int | None) -
             file = _open(stored, metadata=metadata, read_dictionary=words)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
                 for columns in parts_of(batch, limits.line_bytes):
-                    rows = _typed(columns, fields, number, slot_ms)
+                    rows = _typed(columns, fields, number, period)
                     number += len(columns[0])
                     yield rows
         except DecodeError as error:
@@ -112,7 +112,7 @@ def _check_cost(stored: IO[bytes], size: int, groups: Sequence[RowGroup], column
     check_size(plain_size(stored, size, groups, limits.plain_bytes), size, limits)
 
 
-def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, slot_ms: int | None) -> Rows:
+def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, period: Period) -> Rows:
     numbers = np.arange(number, number + len(columns[0]))
     faults: dict[int, Fault] = {}
     arrays = [column.typed(field, faults) for column, field in zip(columns, fields)]
@@ -124,10 +124,10 @@ def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, slot_m
         return header + b" ".join(column.text(at) or b"-" for column in columns).replace(b"\n", b" ")
 
     if not faults:
-        return check_rows(batch, numbers, slot_ms, raw)
+        return check_rows(batch, numbers, period, raw)
     bad = [BadRow(int(numbers[at]), *fault, raw(at)) for at, fault in sorted(faults.items())]
     good = np.ones(len(numbers), bool)
     good[list(faults)] = False
     places = np.flatnonzero(good)
-    rows = check_rows(batch.filter(pa.array(good)), numbers[good], slot_ms, lambda at: raw(int(places[at])))
+    rows = check_rows(batch.filter(pa.array(good)), numbers[good], period, lambda at: raw(int(places[at])))
     return rows._replace(bad=[*bad, *rows.bad])

@@ -24,6 +24,8 @@ _EARLIEST_MS = 1_420_070_400_000
 _LATEST_MS = 4_102_444_800_000
 """2100-01-01."""
 
+_DAY_MS = 86_400_000
+
 _NO_TIME: Fault = (
     "time-missing",
     "neither end nor start is logged, and the object's key names no delivery slot",
@@ -68,6 +70,43 @@ class Rows(NamedTuple):
             yield Rows(batch, self.numbers[part], self.times[part], addresses, () if at else self.bad)
 
 
+class Period:
+    """The time that one object's rows may be of: a broken clock must not open an index for every day there is.
+
+    They are within ``days`` of ``slot_ms``, the delivery slot that the object's key names, which is also the time of
+    rows that log none. Where no slot is known, they are within ``days`` of the first row that is in order, and that not
+    later than so after ``written_ms``, when the object was written. Unix milliseconds (docs/decisions/0013).
+    """
+
+    def __init__(self, slot_ms: int | None, written_ms: int | None, days: int) -> None:
+        self.slot_ms = slot_ms
+        self._reach = days * _DAY_MS
+        self._middle = slot_ms
+        self._latest = _LATEST_MS if written_ms is None else written_ms + self._reach
+
+    def faults(self, times: npt.NDArray[np.int64], known: Mapping[int, Fault]) -> dict[int, Fault]:
+        """Return what is wrong with times, by position, but for rows whose fault is ``known`` already."""
+        if self._middle is None:
+            possible = times <= self._latest
+            possible[list(known)] = False
+            if possible.any():
+                self._middle = int(times[np.argmax(possible)])
+        if self._middle is None:
+            earliest, latest = _EARLIEST_MS, self._latest
+        else:
+            earliest, latest = self._middle - self._reach, self._middle + self._reach
+        span = f"its object's are of {_iso(earliest)} to {_iso(latest)}: raise --max-days if it is genuine"
+        return {
+            at: ("time-implausible", f"its time is {_iso(times[at])}, but {span}")
+            for at in np.flatnonzero((times < earliest) | (times > latest)).tolist()
+            if at not in known
+        }
+
+
+def _iso(time_ms: int) -> str:
+    return f"{np.datetime64(int(time_ms), 'ms')}Z"
+
+
 def number_fault(field: Field, text: str) -> Fault | None:
     """Return what is wrong with the text of a number; None if it is decimal and fits its column."""
     if not _NUMBER.fullmatch(text):
@@ -84,11 +123,11 @@ def _out_of_range(field: Field, text: object) -> Fault:
 
 
 def check_rows(
-    batch: pa.RecordBatch, numbers: npt.NDArray[np.int64], slot_ms: int | None, raw: Callable[[int], bytes]
+    batch: pa.RecordBatch, numbers: npt.NDArray[np.int64], period: Period, raw: Callable[[int], bytes]
 ) -> Rows:
     """Return the rows that are in range, and as bad ones those that are not.
 
-    ``slot_ms`` is the time of rows that log none, and ``raw`` gives the bytes to keep of the row at a position.
+    ``period`` is that of their object, and ``raw`` gives the bytes to keep of the row at a position.
     """
     faults: dict[int, Fault] = {}
     addresses: dict[str, Addresses] = {}
@@ -106,13 +145,14 @@ def check_rows(
                 for at, value in enumerate(column.to_pylist()):
                     if value is not None and not 0 <= value <= maximum:
                         faults.setdefault(at, _out_of_range(field, value))
-    times = event_times(batch, slot_ms)
+    times = event_times(batch, period.slot_ms)
     for at in _outside(times):
         faults.setdefault(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)
     if "start" in batch.schema.names:
         starts = pc.fill_null(milliseconds(batch.column("start")), _EARLIEST_MS).to_numpy(zero_copy_only=False)
         for at in _outside(starts):
             faults.setdefault(at, _time_fault("start", starts[at]))
+    faults |= period.faults(times, faults)
     rows = Rows(batch, numbers, times, addresses)
     if not faults:
         return rows

@@ -124,7 +124,10 @@ def object_id(bucket: str, key: str, etag: str) -> str:
 
 
 class S3Object:
-    """An opened object; use it in a ``with`` block. ``size`` is in bytes, ``id`` is its ``object_id``."""
+    """An opened object; use it in a ``with`` block. ``size`` is in bytes, ``id`` is its ``object_id``.
+
+    ``written_ms`` is when it was written, in Unix milliseconds (None: the server does not say).
+    """
 
     def __init__(
         self, client: S3Client, ref: ObjectRef, response: GetObjectOutputTypeDef, chunk_size: int, retry: Retry
@@ -133,6 +136,8 @@ class S3Object:
         self.etag = response["ETag"].strip('"')
         self.id = object_id(ref.bucket, ref.key, self.etag)
         self.size = response["ContentLength"]
+        written: datetime | None = response.get("LastModified")
+        self.written_ms = None if written is None else int(written.timestamp() * 1000)
         self._client = client
         self._body: StreamingBody | None = response["Body"]
         self._chunk_size = chunk_size

@@ -22,7 +22,7 @@ from pyarrow import csv
 from beam_flowlogs.addresses import offsets
 from beam_flowlogs.fields import BY_COLUMN, NAME, Field, field_of
 from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rows import BadRow, Fault, Rows, check_rows, number_fault
+from beam_flowlogs.rows import BadRow, Fault, Period, Rows, check_rows, number_fault
 
 _EXPORT_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 """What CloudWatch Logs puts before every line that it exports to S3."""
@@ -36,12 +36,10 @@ _BATCH_ROWS = 16384
 """Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
 
 
-def read_text(
-    pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | None, slot_ms: int | None
-) -> Iterator[Rows]:
+def read_text(pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | None, period: Period) -> Iterator[Rows]:
     """Yield the rows of a text flow log; ``names`` are its fields where it has no header line.
 
-    ``slot_ms`` is the time of rows that log none. Blank lines and repetitions of the header, as in a file put together
+    ``period`` is the time that they may be of. Blank lines and repetitions of the header, as in a file put together
     from several, are numbered but no rows.
 
     Raises DecodeError (``not-a-flow-log``, ``header-missing``, ``header-broken``, ``header-changed``,
@@ -56,11 +54,11 @@ def read_text(
     if is_header(header):
         fields = parse_header(header, limits)
         data = data[len(head) + 1 :]
-        parser = _BlockParser(fields, header, slot_ms)
+        parser = _BlockParser(fields, header, period)
     elif names:
         header = " ".join(names).encode()
         exported = bool(_EXPORTED.match(head))
-        parser = _BlockParser(parse_header(header, limits), header, slot_ms, number=blank_lines, exported=exported)
+        parser = _BlockParser(parse_header(header, limits), header, period, number=blank_lines, exported=exported)
     else:
         raise _no_header(head)
     try:
@@ -204,12 +202,12 @@ class _BlockParser:
     """Parses block after block; ``number`` is that of the next row."""
 
     def __init__(
-        self, fields: Sequence[Field], header: bytes, slot_ms: int | None, *, number: int = 0, exported: bool = False
+        self, fields: Sequence[Field], header: bytes, period: Period, *, number: int = 0, exported: bool = False
     ) -> None:
         self.number = number
         self._fields = fields
         self._header = header
-        self._slot_ms = slot_ms
+        self._period = period
         self._exported = exported
         self._all_text = not any(field.kind.is_number for field in fields)
         columns = {field.column: field.kind.arrow for field in fields}
@@ -225,7 +223,7 @@ class _BlockParser:
         batch = None if self._needs_a_look(block.data) else self._fast(block.data)
         if batch is not None and batch.num_rows == self.number - number:
             numbers = np.arange(number, self.number)
-            rows = check_rows(batch, numbers, self._slot_ms, lambda at: self._kept(block.line(at)))
+            rows = check_rows(batch, numbers, self._period, lambda at: self._kept(block.line(at)))
             yield from rows.split(_BATCH_ROWS)
         else:
             yield from self._slow(block, number)
@@ -272,7 +270,7 @@ class _BlockParser:
                 bad.append(BadRow(row, *fault, self._kept(line)))
         batch = self._fast(b"\n".join([*good, b""])) if good else self._nothing
         assert batch is not None, "rows without a fault are read"
-        rows = check_rows(batch, np.array(numbers, np.int64), self._slot_ms, lambda at: self._kept(good[at]))
+        rows = check_rows(batch, np.array(numbers, np.int64), self._period, lambda at: self._kept(good[at]))
         yield from rows._replace(bad=[*bad, *rows.bad]).split(_BATCH_ROWS)
         if changed:
             raise DecodeError("header-changed", "another header follows: put files of one format together only")

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.parquet_rows import read_parquet
-from beam_flowlogs.rows import BadRow
+from beam_flowlogs.rows import BadRow, Period
 
 END = 1_764_000_059
 SLOT_MS = 1_764_000_300_000
@@ -26,7 +26,7 @@ def _file(columns: Mapping[str, Any] | pa.Table, **options: Any) -> bytes:
 
 
 def _read(data: bytes, limits: Limits | None = None) -> tuple[list[dict[str, Any]], list[BadRow]]:
-    rows = list(read_parquet(iter([data[:1000], data[1000:]]), limits or Limits(), SLOT_MS))
+    rows = list(read_parquet(iter([data[:1000], data[1000:]]), limits or Limits(), Period(SLOT_MS, None, 30)))
     return [row for part in rows for row in part.batch.to_pylist()], [bad for part in rows for bad in part.bad]
 
 
@@ -121,7 +121,7 @@ def test_rows_are_numbered_through_row_groups_and_batches() -> None:
     addresses = [f"10.0.{at // 256 % 256}.{at % 256}" for at in range(30_000)]
 
     data = _file({"end": [END] * 30_000, "srcport": ports, "srcaddr": addresses}, row_group_size=7001)
-    rows = list(read_parquet(iter([data]), Limits(), None))
+    rows = list(read_parquet(iter([data]), Limits(), Period(None, None, 30)))
 
     numbers = [number for part in rows for number in part.numbers.tolist()]
     assert [bad.number for part in rows for bad in part.bad] == list(range(7, 30_000, 1000))
@@ -180,7 +180,7 @@ def test_what_stands_before_a_damaged_page_is_read() -> None:
     seen = 0
     reason = ""
     try:
-        for rows in read_parquet(iter([bytes(data)]), Limits(), None):
+        for rows in read_parquet(iter([bytes(data)]), Limits(), Period(None, None, 30)):
             seen += rows.batch.num_rows
     except DecodeError as error:
         reason = error.reason
@@ -223,7 +223,7 @@ def test_a_long_word_repeated_is_not_unfolded_at_once() -> None:
     data = _file({"end": [END] * 2000, "action": [word] * 2000})
     assert len(data) < 1_000_000
 
-    sizes = [rows.batch.nbytes for rows in read_parquet(iter([data]), Limits(), None)]
+    sizes = [rows.batch.nbytes for rows in read_parquet(iter([data]), Limits(), Period(None, None, 30))]
 
     assert sum(sizes) > 120_000_000
     assert max(sizes) < 20 << 20
@@ -234,7 +234,9 @@ def test_a_row_longer_than_a_line_may_be_is_refused_after_the_rows_before() -> N
     seen = 0
     reason = ""
     try:
-        for rows in read_parquet(iter([_file({"end": [END] * 10_011, "action": words})]), Limits(), None):
+        for rows in read_parquet(
+            iter([_file({"end": [END] * 10_011, "action": words})]), Limits(), Period(None, None, 30)
+        ):
             seen += rows.batch.num_rows
     except DecodeError as error:
         reason = error.reason

@@ -179,6 +179,55 @@ def test_times_may_be_milliseconds_and_come_from_start_or_the_slot_where_there_i
     assert [bad.reason for bad in _decode(b"bytes dstport\n1 1\n")[2]] == ["time-missing"]
 
 
+DAY_MS = 86_400_000
+
+
+def _of_days(days: list[int], **known: Any) -> tuple[list[int], list[tuple[int, str]]]:
+    """Read rows that lie so many days from ``END``; return the numbers of the good ones, and the bad ones."""
+    ends = [1_764_000_059 + day * 86_400 for day in days]
+    data = b"\n".join([b"end bytes", *[b"%d 1" % end for end in ends], b""])
+    rows = list(decode(_chunks(data), SMALL, **known))
+    return (
+        [int(number) for part in rows for number in part.numbers],
+        [(bad.number, bad.reason) for part in rows for bad in part.bad],
+    )
+
+
+def test_a_record_far_from_its_objects_slot_opens_no_index_of_its_own() -> None:
+    slot = {"slot_ms": 1_764_000_000_000}
+
+    assert _of_days([-31, -29, 0, 29, 31, 7000], **slot) == (
+        [1, 2, 3],
+        [(number, "time-implausible") for number in (0, 4, 5)],
+    )
+    _, _, (bad,) = _decode(b"end bytes\n1864000059 1\n", slot_ms=1_764_000_000_000)
+    assert "--max-days" in bad.detail
+    assert "2025-10-25T16:00:00.000Z to 2025-12-24T16:00:00.000Z" in bad.detail
+
+
+def test_without_a_slot_the_first_record_in_order_tells_the_time_of_all() -> None:
+    assert _of_days([-400, -399, -380, -371, -369, 0]) == (
+        [0, 1, 2, 3],
+        [(4, "time-implausible"), (5, "time-implausible")],
+    )
+
+
+def test_a_record_of_long_after_its_object_was_written_does_not_tell_the_time_of_the_others() -> None:
+    written = {"written_ms": 1_764_000_000_000 + 400 * DAY_MS}  # a copy, of old records
+
+    assert _of_days([500, 0, 1, 431], **written) == ([1, 2], [(0, "time-implausible"), (3, "time-implausible")])
+
+
+@pytest.mark.parametrize("size", [20, 100, 10_000])
+def test_how_an_object_is_cut_into_blocks_decides_nothing_about_its_period(size: int) -> None:
+    lines = [b"end bytes", b"x 1", b"9 1", *[b"%d 1" % (1_764_000_059 + day * 86_400) for day in range(0, 80, 7)]]
+    data = b"\n".join(lines)
+    pieces = (data[at : at + size] for at in range(0, len(data), size))
+    rows = list(decode(pieces, Limits(piece_bytes=size)))
+
+    assert [int(number) for part in rows for number in part.numbers] == [2, 3, 4, 5, 6]
+
+
 def test_a_field_that_aws_adds_later_is_kept_as_text() -> None:
     values, _, bad = _decode(b"end new-field bytes\n1764000059 7 1\n")
 

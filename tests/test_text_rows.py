@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rows import Rows
+from beam_flowlogs.rows import Period, Rows
 from beam_flowlogs.text_rows import is_header, read_text
 
 END = 1_764_000_059
@@ -28,14 +28,14 @@ Verdicts = dict[int, Any]
 def _read(data: bytes, names: Sequence[str] | None = None, size: int = 1 << 20) -> list[Rows]:
     """Read a text in pieces, and blocks, of ``size`` bytes."""
     pieces = (data[at : at + size] for at in range(0, len(data), size))
-    return list(read_text(pieces, Limits(piece_bytes=size), names, SLOT_MS))
+    return list(read_text(pieces, Limits(piece_bytes=size), names, Period(SLOT_MS, None, 30)))
 
 
 def _read_to_fault(pieces: Iterable[bytes]) -> tuple[list[int], DecodeError]:
     """Return the numbers of the rows before the fault, and the fault."""
     seen: list[int] = []
     try:
-        for rows in read_text(iter(pieces), Limits(), None, SLOT_MS):
+        for rows in read_text(iter(pieces), Limits(), None, Period(SLOT_MS, None, 30)):
             seen += rows.numbers.tolist()
     except DecodeError as error:
         return seen, error
@@ -277,7 +277,7 @@ def test_a_file_without_any_newline_is_given_up_before_it_is_held() -> None:
             yield b"x" * 100_000
 
     with pytest.raises(DecodeError, match="line-too-long"):
-        list(read_text(endless(), Limits(), None, None))
+        list(read_text(endless(), Limits(), None, Period(None, None, 30)))
 
     assert pulled < 20
 

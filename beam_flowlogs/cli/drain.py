@@ -29,6 +29,7 @@ def drain(
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
+    max_days: opt.MaxDays = opt.DEFAULT_MAX_DAYS,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -53,6 +54,7 @@ def drain(
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
+            max_days=max_days,
         )
 
     def job() -> Outcome:

@@ -51,6 +51,13 @@ WebhookUrl = Annotated[
     typer.Option(help="Where to find the address to post alerts to: env:NAME, file:/path or an ARN; it is a secret."),
 ]
 AlertsTopic = Annotated[str, typer.Option("--alerts-topic-arn", help="SNS topic to publish alerts to.")]
+MaxDays = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Days that a record may lie from its object's delivery slot, or first record, before it is rejected.",
+    ),
+]
 Stage = Annotated[str, typer.Option(help=f"Only the rejects of one stage: {', '.join(STAGES)}.")]
 Reason = Annotated[str, typer.Option(help="Only the rejects with this reason, as `flowlogs rejects` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -59,6 +66,7 @@ Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say a line for e
 _LIMITS = Limits()
 DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
 DEFAULT_MAX_RATIO = _LIMITS.ratio
+DEFAULT_MAX_DAYS = _LIMITS.days
 DEFAULT_DEAD_LETTER = "dead-letters"
 DEFAULT_WINDOW = "60s"
 
@@ -76,6 +84,7 @@ def job_config(
     max_plain_bytes: int,
     max_ratio: int,
     alerts: AlertConfig,
+    max_days: int,
 ) -> JobConfig:
     """Return the configuration that command-line options and the environment describe. Raises ValueError."""
     names = parse_format(text_format)
@@ -88,7 +97,7 @@ def job_config(
         windows=parse_windows(window),
         names=names,
         retry_for=retry_for,
-        limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio),
+        limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days),
         bulk=BulkConfig(retry_for=retry_for),
         alerts=alerts,
     )

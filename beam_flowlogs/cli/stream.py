@@ -104,6 +104,7 @@ def stream(
     retry_for: opt.RetryFor = None,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
+    max_days: opt.MaxDays = opt.DEFAULT_MAX_DAYS,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -151,6 +152,7 @@ def stream(
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
+            max_days=max_days,
         )
     with one_line_errors():
         check_set_up(connect(config.elasticsearch))
