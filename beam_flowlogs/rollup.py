@@ -6,6 +6,7 @@ itself, so any order, any grouping and any number of times gives the same docume
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -20,6 +21,8 @@ ROLLUP_INDEX_PREFIX = "flowlogs-rollup-"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 _DAY_S = 86_400
+_LONGEST_ID = 512
+"""Bytes of UTF-8: what Elasticsearch takes."""
 
 KEY_COLUMNS: Mapping[str, str] = {
     "interface": "interface_id",
@@ -93,8 +96,12 @@ class RollUpKey(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The document's id: a retry overwrites."""
-        return f"{self.window_s}s-{self.start}-{self.key}"
+        """The document's id, that no other roll-up has; a hash stands for a key too long for Elasticsearch."""
+        about = f"{self.window_s}s-{self.start}-{self.key_type}"
+        known = f"{about}-{self.key}"
+        if len(known.encode()) <= _LONGEST_ID:
+            return known
+        return f"{about}~{hashlib.blake2b(self.key.encode(), digest_size=16).hexdigest()}"
 
     @property
     def index_name(self) -> str:

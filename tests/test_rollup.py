@@ -125,7 +125,16 @@ def test_a_document_tells_its_window_and_its_interface() -> None:
     }  # fmt: skip
     assert document["flowlogs"]["rollup"]["first_seen"] == "2025-11-24T16:00:00.500Z"
     assert document["aws"]["vpcflow"]["interface_id"] == "eni-1"
-    assert (KEY.index_name, KEY.id) == ("flowlogs-rollup-2025.11", "60s-1764000000-eni-1")
+    assert (KEY.index_name, KEY.id) == ("flowlogs-rollup-2025.11", "60s-1764000000-interface-eni-1")
+
+
+def test_no_two_roll_ups_share_an_id_and_each_is_short_enough_for_elasticsearch() -> None:
+    long = "x" * 600
+    keys = [KEY._replace(key=key) for key in ("nat-1", long, long + "y", "é" * 300, "~")]
+    keys += [key._replace(key_type="resource") for key in keys]
+
+    assert len({key.id for key in keys}) == len(keys)
+    assert max(len(key.id.encode()) for key in keys) <= 512
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("60s", 60), ("5m", 300), ("1h", 3600), ("24h", 86_400)])

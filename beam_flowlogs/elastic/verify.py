@@ -219,7 +219,8 @@ def rollups(
             size=_PAGE,
             query={"bool": {"filter": [length, *([query] if query else [])]}},
             source_excludes=["flowlogs.rollup.parts", "flowlogs.rollup.top"],
-            sort=["@timestamp", "flowlogs.rollup.key"],
+            # Of one window's length, these tell every roll-up from every other: else a page's end could lose some.
+            sort=["@timestamp", "flowlogs.rollup.key", "flowlogs.rollup.key_type"],
             search_after=after,
         )
         hits = answer["hits"]["hits"]

@@ -14,6 +14,7 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.elastic import verify as verify_module
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.elastic.verify import rollups, verify
@@ -218,6 +219,22 @@ def test_dead_letters_below_the_watched_bucket_do_not_announce_themselves_for_ev
     again = backfill(way.config, [f"s3://{way.bucket}/logs/"], [])
     assert (again.objects, again.dead_letters_skipped) == (1, 1)
     assert way.rejects() == [("row", "wrong-number-of-values", 1)]
+
+
+def test_a_resource_named_as_an_interface_and_one_with_a_long_name_have_roll_ups_of_their_own(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_module, "_PAGE", 1)
+    long = b"r" * 3000
+    header = b"interface-id resource-id bytes packets end"
+    rows = [b"%s %s 1 1 1764000059" % pair for pair in ((b"x", b"x"), (b"-", b"x"), (b"-", long), (long, b"-"))]
+    way.put("a.log", b"\n".join([header, *rows]))
+
+    assert way.drain().rollups_created == 4
+
+    keys = {(key.key_type, len(key.key)) for key, _ in rollups(way.client, 60)}
+    assert keys == {("interface", 1), ("resource", 1), ("resource", 3000), ("interface", 3000)}
+    assert verify(way.client, 60).differences == []
 
 
 def test_an_object_deleted_before_it_is_read_is_named_in_the_dead_letters(way: Way) -> None:
