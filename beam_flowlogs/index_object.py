@@ -10,6 +10,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -25,7 +26,7 @@ from beam_flowlogs.reject import DeadLetters, Reject, object_file
 from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import BadRow, Rows
 from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable
-from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, open_object, parse_key
+from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, object_id, open_object, parse_key
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -150,9 +151,11 @@ class _Way:
 
     def add(self, rows: Rows, config: JobConfig) -> None:
         """Send the documents of rows, and settle what has been acknowledged meanwhile."""
-        self._parts = self._parts or PartsOfObject(
-            self._origin, config.windows, self._flow_log_id, details=config.rollup_details
-        )
+        if self._parts is None:
+            if rows.named:
+                ref, names = self._ref, rows.batch.schema.names
+                self._origin = replace(self._origin, object_id=object_id(ref.bucket, ref.key, ref.etag, names))
+            self._parts = PartsOfObject(self._origin, config.windows, self._flow_log_id, details=config.rollup_details)
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
         for part in by_presence(rows):

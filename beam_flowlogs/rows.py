@@ -48,6 +48,7 @@ class Rows(NamedTuple):
     ``batch`` has a typed column for each logged field, named ``Field.column``; ``-`` is null. ``numbers`` are the rows'
     places below the header, counted from 0 with bad and blank ones. ``times`` are their event times in Unix
     milliseconds: ``end``, else ``start``, else the delivery slot. ``addresses`` holds the parsed address columns.
+    ``named`` tells that the object has no header line: its columns are those that it was said to have.
     """
 
     batch: pa.RecordBatch
@@ -55,6 +56,7 @@ class Rows(NamedTuple):
     times: npt.NDArray[np.int64]
     addresses: Mapping[str, Addresses]
     bad: Sequence[BadRow] = ()
+    named: bool = False
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""

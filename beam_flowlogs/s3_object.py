@@ -10,7 +10,7 @@ import base64
 import hashlib
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from datetime import datetime, timezone
 from functools import partial
@@ -113,13 +113,14 @@ def parse_s3_url(url: str) -> tuple[str, str]:
     return found[1], found[2] or ""
 
 
-def object_id(bucket: str, key: str, etag: str) -> str:
+def object_id(bucket: str, key: str, etag: str, names: Iterable[str] = ()) -> str:
     """Return the identity of an object's content: 16 characters (96 bits, base64url) that document ids derive from.
 
     ``etag`` is that of the GET response, with or without quotes: notifications of different kinds may lack it.
+    ``names`` are the columns that a text without header was read by: read by other ones, it is another object.
     """
-    # Neither a bucket's name nor an ETag holds a NUL, so no two triples give the same text.
-    text = "\0".join((bucket, key, etag.strip('"')))
+    # Neither a bucket's name, an ETag nor a column's name holds a NUL, so no two objects give the same text.
+    text = "\0".join((bucket, key, etag.strip('"'), *names))
     return base64.urlsafe_b64encode(hashlib.blake2b(text.encode(), digest_size=12).digest()).decode()
 
 

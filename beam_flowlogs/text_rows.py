@@ -51,7 +51,8 @@ def read_text(pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | No
         return
     head = data[: data.find(b"\n")] if b"\n" in data else data
     header = head.removesuffix(b"\r")
-    if is_header(header):
+    named = not is_header(header)
+    if not named:
         fields = parse_header(header, limits)
         data = data[len(head) + 1 :]
         parser = _BlockParser(fields, header, period)
@@ -63,7 +64,8 @@ def read_text(pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | No
         raise _no_header(head)
     try:
         for block in chain([_Block(data)] if data else [], blocks):
-            yield from parser.parse(block)
+            for rows in parser.parse(block):
+                yield rows._replace(named=named)
     except DecodeError as error:
         raise DecodeError(error.reason, f"after {parser.number} rows: {error.detail}") from error
 

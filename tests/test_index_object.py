@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -45,7 +46,7 @@ def elasticsearch() -> Iterator[FakeElasticsearch]:
         yield fake
 
 
-Index = Callable[[FakeS3], IndexedObject]
+Index = Callable[..., IndexedObject]
 
 
 @pytest.fixture
@@ -58,7 +59,11 @@ def index(elasticsearch: FakeElasticsearch, dead_letters: DeadLetters, tmp_path:
     config = JobConfig(ElasticsearchConfig(urls=(elasticsearch.url,)), str(tmp_path), ("logs",), retry_for=30)
     bulk = BulkConfig(max_actions=500, retry_for=0, first_delay=0.01)
     writer = BulkWriter(lambda: connect(config.elasticsearch), bulk)
-    yield lambda s3: index_object(REF, config, cast("S3Client", s3), writer, dead_letters)
+
+    def run(s3: FakeS3, **changes: Any) -> IndexedObject:
+        return index_object(REF, replace(config, **changes), cast("S3Client", s3), writer, dead_letters)
+
+    yield run
     writer.close()
 
 
@@ -89,6 +94,27 @@ def test_the_same_object_again_writes_nothing_and_gives_the_same_parts(
     assert (again.written, again.duplicates) == (0, 3000)
     assert again.parts == first.parts
     assert_counted(again, elasticsearch)
+
+
+def test_a_text_without_header_read_by_other_names_is_another_object(
+    index: Index, elasticsearch: FakeElasticsearch
+) -> None:
+    right = tuple(DEFAULT_FORMAT)
+    wrong = tuple({"srcport": "dstport", "dstport": "srcport"}.get(name, name) for name in right)
+    headerless = b"\n".join([*lines(20), b""])
+    first = index(FakeS3(headerless), names=wrong)
+    assert index(FakeS3(headerless), names=wrong).parts == first.parts
+
+    done = index(FakeS3(headerless), names=right)
+
+    assert (done.written, done.duplicates) == (20, 0)
+    assert {part.object_id for _, part in done.parts}.isdisjoint({part.object_id for _, part in first.parts})
+    assert len(elasticsearch.documents) == 40
+
+
+def test_names_given_in_vain_change_no_identity(index: Index) -> None:
+    first = index(FakeS3(text(lines(20))))
+    assert index(FakeS3(text(lines(20))), names=("end", "bytes")).parts == first.parts
 
 
 def test_documents_that_elasticsearch_rejects_are_in_no_part_and_each_is_kept(
