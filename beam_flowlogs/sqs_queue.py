@@ -40,6 +40,8 @@ VISIBILITY_S = 300
 """Seconds for which a received message is hidden from others, unless told otherwise; extended while it is under way."""
 MOST_VISIBILITY_S = 12 * 3600
 """The most seconds that SQS hides a message for."""
+MAX_RECEIVES = 20
+"""Times that a message is tried, unless told otherwise. Outages count too, so it is more than a deadly object needs."""
 LONGEST_HOLD_S = 6 * 3600
 """Seconds after which a message is no longer held: whatever has it under way then has lost it (SQS itself: 12 h)."""
 
@@ -59,7 +61,7 @@ class QueueConfig:
     shards: int = 2
     max_in_flight: int = 200
     max_in_flight_bytes: int = 1 << 30
-    max_receives: int = 20
+    max_receives: int = MAX_RECEIVES
     visibility_s: int = VISIBILITY_S
     delivery_delay_s: int = 900
 

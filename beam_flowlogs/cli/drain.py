@@ -26,6 +26,7 @@ def drain(
     rules: opt.Rules = None,
     webhook_url: opt.WebhookUrl = "",
     alerts_topic: opt.AlertsTopic = "",
+    max_receives: opt.MaxReceives = opt.DEFAULT_MAX_RECEIVES,
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -63,3 +64,7 @@ def drain(
         return run.drain(config, queue_url, context.args, limit=limit)
 
     run_job("Drained", config, context.args, job, as_json=as_json, verbose=verbose)
+        check_set_up(connect(config.elasticsearch))
+        with opt.progress(verbose=verbose):
+            summary = run_drain(config, queue_url, context.args, limit=limit, max_receives=max_receives)
+        opt.show_counts("Drained", summary, as_json=as_json)

@@ -19,6 +19,7 @@ from beam_flowlogs.fields import parse_format, unknown_names
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.reject import STAGES
 from beam_flowlogs.rollup import parse_windows
+from beam_flowlogs.sqs_queue import MAX_RECEIVES
 
 DeadLetter = Annotated[
     str,
@@ -58,6 +59,9 @@ MaxDays = Annotated[
         help="Days that a record may lie from its object's delivery slot, or first record, before it is rejected.",
     ),
 ]
+MaxReceives = Annotated[
+    int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
+]
 Stage = Annotated[str, typer.Option(help=f"Only the rejects of one stage: {', '.join(STAGES)}.")]
 Reason = Annotated[str, typer.Option(help="Only the rejects with this reason, as `flowlogs rejects` shows it.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
@@ -67,6 +71,7 @@ _LIMITS = Limits()
 DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
 DEFAULT_MAX_RATIO = _LIMITS.ratio
 DEFAULT_MAX_DAYS = _LIMITS.days
+DEFAULT_MAX_RECEIVES = MAX_RECEIVES
 DEFAULT_DEAD_LETTER = "dead-letters"
 DEFAULT_WINDOW = "60s"
 

@@ -85,6 +85,8 @@ def stream(
     max_receives: Annotated[
         int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
     ] = QueueConfig.max_receives,
+    ] = _DEFAULT.max_in_flight_bytes,
+    max_receives: opt.MaxReceives = opt.DEFAULT_MAX_RECEIVES,
     visibility: Annotated[
         int, typer.Option(min=3, help="Seconds after which the messages of a dead worker come again.")
     ] = QueueConfig.visibility_s,
@@ -164,6 +166,7 @@ def stream(
                 while True:
                     for url in queue.urls:
                         warn_of_rejects(run.drain(config, url, context.args), config)
+                        run.drain(config, url, context.args, max_receives=max_receives)
                     time.sleep(every)
         if flink_url:
             with wrong_arguments():

@@ -17,6 +17,7 @@ from beam_flowlogs.reject import DeadLetters, Reject, message_file, object_file
 from beam_flowlogs.s3_object import ObjectRef
 from beam_flowlogs.sqs_queue import Message, SqsQueue, keeper
 from beam_flowlogs.transforms.metrics import counted_dead_letters
+from beam_flowlogs.sqs_queue import MAX_RECEIVES, Message, SqsQueue, keeper
 from beam_flowlogs.transforms.progress import Progress
 
 _logger = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class Announcer:
     A message handed out more than ``max_receives`` times is not tried again: its objects are set aside (0: never).
     """
 
-    def __init__(self, config: JobConfig, *, max_receives: int = 0) -> None:
+    def __init__(self, config: JobConfig, *, max_receives: int = MAX_RECEIVES) -> None:
         self._config = config
         self._max_receives = max_receives
         self._received = Metrics.counter("flowlogs", "messages_received")

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import apache_beam as beam
 
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.sqs_queue import QueueConfig, connect_queue
+from beam_flowlogs.sqs_queue import MAX_RECEIVES, QueueConfig, connect_queue
 from beam_flowlogs.transforms.announce import MESSAGES, Announcement, Announcer
 from beam_flowlogs.transforms.poll_queue import PollFn
 from beam_flowlogs.transforms.typed import typed
@@ -20,6 +20,9 @@ _logger = logging.getLogger(__name__)
 _EMPTY_WAIT_S = 1
 _EMPTY_RECEIVES = 2
 """A queue counts as empty after so many receives without a message: one alone may ask the wrong server of SQS."""
+
+_SUSPECT_AFTER = 2
+"""Receives after which a message may be what ends its workers, and with them whatever else they have under way."""
 
 
 class Announced(NamedTuple):
@@ -35,23 +38,30 @@ class Announced(NamedTuple):
 class ReadNotifications(beam.PTransform):
     """Receive up to ``limit`` messages from a queue, until it is empty.
 
+    Messages that were tried several times come with a few others only: what ends the worker is among them, perhaps.
+    One that was handed out more than ``max_receives`` times is set aside (0: never).
+
     What cannot be understood, or names a bucket that is not allowed, goes to the dead letters and leaves the queue.
     """
 
-    def __init__(self, queue_url: str, config: JobConfig, *, limit: int) -> None:
+    def __init__(self, queue_url: str, config: JobConfig, *, limit: int, max_receives: int = MAX_RECEIVES) -> None:
         super().__init__()
         if limit < 1:
             raise ValueError(f"limit is {limit}: receive at least one message")
         self._queue_url = queue_url
         self._config = config
         self._limit = limit
+        self._max_receives = max_receives
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Announced:
         """Wire the transform."""
         found = (
             pbegin
             | "Queue" >> beam.Create([self._queue_url])
-            | "Receive" >> beam.ParDo(_ReceiveFn(self._config, self._limit)).with_outputs(MESSAGES, main="objects")
+            | "Receive"
+            >> beam.ParDo(_ReceiveFn(self._config, self._limit, self._max_receives)).with_outputs(
+                MESSAGES, main="objects"
+            )
         )
         return _announced(found)
 
@@ -86,10 +96,10 @@ def _announced(found: beam.pvalue.DoOutputsTuple) -> Announced:
 
 
 class _ReceiveFn(beam.DoFn):
-    def __init__(self, config: JobConfig, limit: int) -> None:
+    def __init__(self, config: JobConfig, limit: int, max_receives: int) -> None:
         self._config = config
         self._limit = limit
-        self._announcer = Announcer(config)
+        self._announcer = Announcer(config, max_receives=max_receives)
 
     def process(self, queue_url: str) -> Iterator[Announcement]:
         queue = connect_queue(queue_url, self._config.retry_for)
@@ -100,6 +110,8 @@ class _ReceiveFn(beam.DoFn):
             empty = 0 if messages else empty + 1
             received += len(messages)
             yield from self._announcer.announce(queue, messages)
+            if any(message.receive_count > _SUSPECT_AFTER for message in messages):
+                break
             if time.monotonic() - told > 5:
                 told = time.monotonic()
                 _logger.info("received %d messages from %s", received, queue_url)

@@ -271,6 +271,23 @@ def test_messages_that_are_no_notifications_or_of_other_buckets_are_set_aside(wa
     assert way.queue_is_empty()
 
 
+def test_a_message_that_ended_every_drain_is_set_aside_and_the_others_go_through(way: Way) -> None:
+    way.put("deadly.log", b"\n".join([HEADER, GOOD]))
+    for _ in range(3):  # drains that died
+        answer = way.sqs.receive_message(QueueUrl=way.queue_url, WaitTimeSeconds=5)
+        for message in answer["Messages"]:
+            receipt = message["ReceiptHandle"]
+            way.sqs.change_message_visibility(QueueUrl=way.queue_url, ReceiptHandle=receipt, VisibilityTimeout=0)
+    for number in range(25):
+        way.put(f"{number}.log", b"\n".join([HEADER, GOOD]))
+
+    summary = way.drain(max_receives=3)
+
+    assert way.rejects() == [("object", "too-many-receives", -1)]
+    assert (summary.messages_received, summary.messages_deleted, summary.objects) == (26, 25, 25)
+    assert way.queue_is_empty()
+
+
 def test_a_failed_round_gives_its_messages_back(way: Way) -> None:
     way.put("a.log", b"\n".join([HEADER, GOOD]))
     working = way.config

@@ -16,7 +16,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import QueueConfig, SqsQueue, VisibilityKeeper
-from beam_flowlogs.transforms import announce, poll_queue
+from beam_flowlogs.transforms import announce, poll_queue, read_notifications
 from beam_flowlogs.transforms.announce import Announcer, decode_ref
 from beam_flowlogs.transforms.poll_queue import PollFn
 from beam_flowlogs.transforms.progress import Progress
@@ -153,6 +153,25 @@ def test_a_message_received_too_often_names_its_objects_in_the_dead_letters(
         ("object", "too-many-receives", "deadly"),
         ("object", "too-many-receives", "neighbour"),
     ]
+
+
+def test_messages_that_were_tried_before_end_a_drains_round_so_that_few_share_their_fate(
+    sqs: FakeSqs, config: JobConfig, keeper: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(read_notifications, "connect_queue", lambda url, retry_for: _queue(sqs))
+    for number in range(35):
+        sqs.send(_body(str(number)))
+
+    def receive() -> int:
+        receiving = read_notifications._ReceiveFn(config, 1000, 4)
+        return len(_sort(receiving.process(URL))[1])
+
+    counts = []
+    for _ in range(3):
+        counts.append(receive())
+        sqs.now += 301
+
+    assert counts == [35, 35, 10]
 
 
 class Poll:
