@@ -144,6 +144,12 @@ def allow_new_fields(client: Elasticsearch, count: int) -> None:
     client.indices.put_mapping(index=f"flowlogs-raw-{DAY}", properties=properties)
 
 
+def refuse_roll_ups(client: Elasticsearch) -> None:
+    """Make the month's index refuse every roll-up: what its event.kind says is no number."""
+    properties = {"event": {"properties": {"kind": {"type": "long"}}}}
+    client.indices.create(index="flowlogs-rollup-2025.11", mappings={"properties": properties})
+
+
 @pytest.mark.parametrize("where", ["lab", "lab_in_s3"])
 def test_rejected_documents_go_through_once_the_cause_is_mended(where: str, request: pytest.FixtureRequest) -> None:
     lab: Lab = request.getfixturevalue(where)
@@ -281,15 +287,14 @@ def test_only_what_is_selected_is_put_through(lab: Lab) -> None:
 
 
 def test_refused_roll_ups_are_merged_again_from_their_parts(lab: Lab) -> None:
-    lab.client.indices.create(index="flowlogs-rollup-2025.11")
-    lab.client.indices.close(index="flowlogs-rollup-2025.11")
+    refuse_roll_ups(lab.client)
     lab.put("logs/a.log", text([row(number) for number in range(300)]))
     refused = lab.index().rollups_rejected
     assert refused > 1
     lab.replay()
     assert {stage for stage, _, _ in lab.rejects()} == {"rollup"}
 
-    lab.client.indices.open(index="flowlogs-rollup-2025.11")
+    lab.client.indices.delete(index="flowlogs-rollup-2025.11")  # made anew from the template
     lab.put("logs/b.log", text([row(number) for number in range(100)]))
     backfill(lab.config, [f"s3://{lab.bucket}/logs/b.log"], [])
     summary = lab.replay()
@@ -300,8 +305,7 @@ def test_refused_roll_ups_are_merged_again_from_their_parts(lab: Lab) -> None:
 
 
 def test_a_roll_up_that_was_refused_twice_loses_neither_objects_part(lab: Lab) -> None:
-    lab.client.indices.create(index="flowlogs-rollup-2025.11")
-    lab.client.indices.close(index="flowlogs-rollup-2025.11")
+    refuse_roll_ups(lab.client)
     for key in ("a", "b"):
         lab.put(f"logs/{key}.log", text([row(0)]))
         lab.dead_letters.write(
@@ -310,7 +314,7 @@ def test_a_roll_up_that_was_refused_twice_loses_neither_objects_part(lab: Lab) -
     lab.replay()
     assert [stage for stage, _, _ in lab.rejects()] == ["rollup", "rollup"]
 
-    lab.client.indices.open(index="flowlogs-rollup-2025.11")
+    lab.client.indices.delete(index="flowlogs-rollup-2025.11")  # made anew from the template
     assert lab.replay().dead_letters_replayed == 2
     assert lab.documents() == 2
 
