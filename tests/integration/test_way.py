@@ -232,9 +232,9 @@ def test_a_resource_named_as_an_interface_and_one_with_a_long_name_have_roll_ups
 
     assert way.drain().rollups_created == 4
 
+    assert verify(way.client, 60).differences == []
     keys = {(key.key_type, len(key.key)) for key, _ in rollups(way.client, 60)}
     assert keys == {("interface", 1), ("resource", 1), ("resource", 3000), ("interface", 3000)}
-    assert verify(way.client, 60).differences == []
 
 
 def test_an_object_deleted_before_it_is_read_is_named_in_the_dead_letters(way: Way) -> None:
