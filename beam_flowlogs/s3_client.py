@@ -2,7 +2,8 @@
 
 S3 fails in two ways. Something is wrong with **one object** (it is gone, forbidden, archived): ``ObjectRejected``, the
 object goes to the dead letters. Or **the environment** is in trouble (throttling, network, credentials): the call is
-repeated with back-off until it heals, with a warning that says what to check; nothing is ever dropped for it.
+repeated with back-off until it heals, with a warning that says what to check; nothing is ever dropped for it. Which of
+both a denial is, ``s3_access`` finds out.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from tenacity import (
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-__all__ = ["ObjectRejected", "ObjectUnavailable", "Retry", "aws_session", "s3_client"]
+__all__ = ["ObjectRejected", "ObjectUnavailable", "Retry", "aws_session", "is_denial", "s3_client"]
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -91,6 +92,11 @@ _CREDENTIALS = (
 _THROTTLED = "it throttles or is overloaded: lower the parallelism if this lasts"
 _NETWORK = "check the network, the proxy, AWS_DEFAULT_REGION and AWS_ENDPOINT_URL"
 
+_CREDENTIAL_OPERATIONS = frozenset({
+    "AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "CreateToken", "GetRoleCredentials",
+    "GetSessionToken",
+})  # fmt: skip
+"""What botocore asks STS and SSO for on the way to an answer of S3: their refusal says nothing of an object."""
 _CREDENTIAL_CODES = frozenset({
     "ExpiredToken", "ExpiredTokenException", "InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken",
     "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch", "TokenRefreshRequired",
@@ -223,10 +229,10 @@ def _answer(error: ClientError) -> tuple[tuple[str, str] | None, str]:
     code = str(error.response.get("Error", {}).get("Code", ""))
     message = str(error.response.get("Error", {}).get("Message", ""))
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if code in _CREDENTIAL_CODES or error.operation_name in _CREDENTIAL_OPERATIONS:
+        return None, _CREDENTIALS
     if code in _REJECTED:
         return _REJECTED[code], ""
-    if code in _CREDENTIAL_CODES:
-        return None, _CREDENTIALS
     if status >= 500 or status == 429 or "Throttl" in code or code == "SlowDown":
         return None, _THROTTLED
     # An answer without a code of S3's (botocore then puts the status, or nothing) is that of something in between.
@@ -239,6 +245,12 @@ def _answer(error: ClientError) -> tuple[tuple[str, str] | None, str]:
 
 
 _last_warning: dict[tuple[str, str], float] = {}
+def is_denial(error: ClientError) -> bool:
+    """Tell whether an answer denies access, to an object, its bucket or its key: which, it does not say."""
+    return _answer(error)[0] in (_ACCESS, _KMS)
+
+
+_last_warning: dict[str, float] = {}
 
 
 def _warn(service: str, state: RetryCallState) -> None:

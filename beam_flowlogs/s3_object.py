@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable, Retry, s3_client
+from beam_flowlogs.s3_access import access
+from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable, Retry, is_denial, s3_client
 
 if TYPE_CHECKING:
     from botocore.response import StreamingBody
@@ -43,6 +44,10 @@ __all__ = [
 CHUNK_SIZE = 1 << 20
 """Bytes that are read, and held, at a time; 64 KiB would cost three times the CPU."""
 _CAREFUL_SIZE = 16 << 10
+_DENIED = (
+    "allow this role to read the whole bucket: s3:GetObject, s3:GetObjectVersion and s3:ListBucket, in the role's "
+    "policy and the bucket's, and kms:Decrypt on its KMS key, which must be enabled"
+)
 
 
 class ObjectRef(NamedTuple):
@@ -240,11 +245,19 @@ def _request(ref: ObjectRef) -> GetObjectRequestTypeDef:
 
 
 def _get(client: S3Client, request: GetObjectRequestTypeDef) -> GetObjectOutputTypeDef:
-    response = client.get_object(**request)
+    bucket, key = request["Bucket"], request["Key"]
+    try:
+        response = client.get_object(**request)
+    except ClientError as error:
+        if is_denial(error) and not access.is_of_object(client, bucket, key):
+            raise ObjectUnavailable(
+                f"s3://{bucket}/{key}: {error}, and no other object can be read", _DENIED
+            ) from error
+        raise
+    access.opened(bucket, key)
     if not response.get("ETag") or "ContentLength" not in response:
         response["Body"].close()
-        name = f"s3://{request['Bucket']}/{request['Key']}"
-        raise ObjectUnavailable(f"{name}: the answer has no ETag or no length, so it is not from S3")
+        raise ObjectUnavailable(f"s3://{bucket}/{key}: the answer has no ETag or no length, so it is not from S3")
     return response
 
 

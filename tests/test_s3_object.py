@@ -22,6 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_flowlogs import s3_client as s3_client_module
+from beam_flowlogs import s3_object as s3_object_module
+from beam_flowlogs.s3_access import Access
 from beam_flowlogs.s3_object import (
     KeyParts,
     ObjectChanged,
@@ -67,7 +69,12 @@ class BreakingStream(io.BytesIO):
 
 
 class FakeS3:
-    """An S3 client of one object; ``troubles`` meet one GET each, in order: an error, or where the body breaks off."""
+    """An S3 client of one object; ``troubles`` meet one GET each, in order: an error, or where the body breaks off.
+
+    Beside it lies ``neighbour``, which can be read.
+    """
+
+    neighbour = "another key"
 
     def __init__(self, content: bytes = CONTENT, troubles: list[Any] | None = None) -> None:
         self.content = content
@@ -75,7 +82,12 @@ class FakeS3:
         self.troubles = troubles or []
         self.requests: list[dict[str, Any]] = []
 
+    def list_objects_v2(self, **_: Any) -> dict[str, Any]:
+        return {"Contents": [{"Key": self.neighbour}]}
+
     def get_object(self, **request: Any) -> dict[str, Any]:
+        if request.get("Key") == self.neighbour:
+            return {"Body": io.BytesIO()}
         self.requests.append(request)
         trouble = self.troubles.pop(0) if self.troubles else len(self.content)
         if isinstance(trouble, Exception):
@@ -99,8 +111,9 @@ def read(client: FakeS3, ref: ObjectRef = REF, chunk_size: int = 100, **options:
 
 
 @pytest.fixture(autouse=True)
-def _no_earlier_warnings() -> None:
+def _no_earlier_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     s3_client_module._last_warning.clear()
+    monkeypatch.setattr(s3_object_module, "access", Access())
 
 
 @pytest.mark.parametrize(
@@ -284,6 +297,69 @@ def test_an_object_that_can_not_be_read_is_rejected_at_once(reason: str, cure: s
     assert cure in caught.value.detail
     assert len(client.requests) == 1
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+class ForbiddenS3(FakeS3):
+    """A bucket that denies everything, so many times; ``listed`` tells whether it says what is in it."""
+
+    listed = True
+
+    def __init__(self, times: int, **attributes: Any) -> None:
+        super().__init__()
+        self.times = times
+        self.__dict__.update(attributes)
+
+    def list_objects_v2(self, **request: Any) -> dict[str, Any]:
+        if not self.listed:
+            raise s3_error("AccessDenied", 403)
+        return super().list_objects_v2(**request)
+
+    def get_object(self, **request: Any) -> dict[str, Any]:
+        self.times -= 1
+        if self.times >= 0:
+            raise s3_error("AccessDenied", 403)
+        return super().get_object(**request)
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_bucket_that_denies_everything_is_waited_for(listed: bool, caplog: pytest.LogCaptureFixture) -> None:
+    assert read(cast(Any, ForbiddenS3(20, listed=listed))) == CONTENT
+    assert "s3:ListBucket" in caplog.text
+    with pytest.raises(ObjectUnavailable, match="no other object can be read"):
+        read(ForbiddenS3(1000), retry_for=0.0)
+
+
+def test_in_a_bucket_where_objects_were_read_a_denial_is_of_the_object_though_none_is_listed() -> None:
+    assert read(FakeS3(), REF._replace(key="read before")) == CONTENT
+
+    class OneForbidden(ForbiddenS3):
+        def get_object(self, **request: Any) -> dict[str, Any]:
+            if request["Key"] == "read before":
+                return {"Body": io.BytesIO()}
+            return super().get_object(**request)
+
+    with pytest.raises(ObjectRejected, match="access-denied"):
+        read(OneForbidden(1000, listed=False))
+
+
+def test_a_bucket_that_denies_for_long_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(s3_object_module, "access", Access(lambda: now))
+    with pytest.raises(ObjectUnavailable):
+        read(ForbiddenS3(1000), retry_for=0.0)
+    now = 4000.0
+    with pytest.raises(ObjectUnavailable):  # for all we know nothing can be read anywhere
+        read(ForbiddenS3(1000), retry_for=0.0)
+    read(FakeS3(), REF._replace(bucket="others"))
+
+    with pytest.raises(ObjectRejected, match="access-denied"):
+        read(ForbiddenS3(1000), retry_for=0.0)
+
+
+def test_a_refusal_on_the_way_to_credentials_says_nothing_of_an_object() -> None:
+    error = ClientError(s3_error("AccessDenied", 403).response, "AssumeRole")
+    with pytest.raises(ObjectUnavailable, match="check the credentials"):
+        read(FakeS3(troubles=[error] * 1000), retry_for=0.0)
 
 
 ENVIRONMENT = [

@@ -188,14 +188,23 @@ def test_what_is_not_there_is_rejected(reason: str, change: dict[str, str], clie
 @pytest.mark.parametrize(
     ("reason", "code"), [("access-denied", "AccessDenied"), ("object-archived", "InvalidObjectState")]
 )
-def test_what_is_refused_is_rejected(
+def test_an_object_that_is_refused_is_rejected_where_its_neighbour_is_not(
     reason: str, code: str, proxy: FaultProxy, client: S3Client, ref: ObjectRef
 ) -> None:
+    boto3.client("s3").put_object(Bucket=ref.bucket, Key="elsewhere/b", Body=b"")
     proxy.fail(answer(code, 403))
     with pytest.raises(ObjectRejected) as caught:
         open_object(client, ref)
     assert caught.value.reason == reason
-    assert len(proxy.requests) == 1, "botocore does not retry beneath us"
+    own = [request for request in proxy.requests if request.path.partition("?")[0].endswith("log.gz")]
+    assert len(own) == 1, "botocore does not retry beneath us"
+
+
+def test_a_bucket_that_is_refused_is_waited_for(proxy: FaultProxy, client: S3Client, ref: ObjectRef) -> None:
+    boto3.client("s3").put_object(Bucket=ref.bucket, Key="logs/b", Body=b"")
+    proxy.fail(*[answer("AccessDenied", 403)] * 20)
+    assert read(open_object(client, ref, sleep=lambda _: None)) == CONTENT
+    assert proxy.planned == 0
 
 
 def test_an_endpoint_that_nobody_listens_at_is_given_up_after_the_stated_time(ref: ObjectRef) -> None:
