@@ -42,6 +42,7 @@ MOST_VISIBILITY_S = 12 * 3600
 """The most seconds that SQS hides a message for."""
 MAX_RECEIVES = 20
 """Times that a message is tried, unless told otherwise. Outages count too, so it is more than a deadly object needs."""
+_WARN_EVERY_S = 60.0
 LONGEST_HOLD_S = 6 * 3600
 """Seconds after which a message is no longer held: whatever has it under way then has lost it (SQS itself: 12 h)."""
 
@@ -137,10 +138,13 @@ class SqsQueue:
         return sum(self._call(partial(self._delete, entries)) for entries in _batches(receipts))
 
     def hide(self, receipts: Sequence[str], seconds: int) -> list[str]:
-        """Hide messages for ``seconds`` from now (0: give them back); return the receipts that are no longer valid."""
+        """Hide messages for ``seconds`` from now (0: give them back); return the receipts that are no longer valid.
+
+        It is tried once, since other queues' messages wait for their turn.
+        """
         expired: list[str] = []
         for entries in _batches(receipts):
-            expired += self._call(partial(self._hide, entries, seconds))
+            expired += self._call(partial(self._hide, entries, seconds), Retry(0))
         return expired
 
     def _delete(self, receipts: Sequence[str]) -> int:
@@ -162,9 +166,9 @@ class SqsQueue:
         )
         return [receipts[int(failed["Id"])] for failed in answer.get("Failed", ()) if failed["SenderFault"]]
 
-    def _call(self, action: Callable[[], T]) -> T:
+    def _call(self, action: Callable[[], T], retry: Retry | None = None) -> T:
         try:
-            return self._retry.call(self.url, action)
+            return (retry or self._retry).call(self.url, action)
         except ObjectRejected as error:
             raise QueueRefused(
                 f"SQS refuses {self.url} ({error.__cause__ or error.reason}): check its name and region, and that this "
@@ -215,14 +219,16 @@ class VisibilityKeeper:
         self._held: dict[str, _Held] = {}
         self._extended = self._expired = 0
         self._lock = threading.Lock()
+        self._asking = threading.Lock()  # one at a time asks SQS, else what was just given back would be hidden again
         self._thread: threading.Thread | None = None
+        self._warned = -_WARN_EVERY_S
 
     def hold(self, queue: SqsQueue, sizes: Mapping[str, int]) -> None:
         """Keep messages hidden from now on: receipts, and the bytes of the objects that they announce."""
         now = time.monotonic()
         with self._lock:
             self._held.update((receipt, _Held(queue, size, now, now)) for receipt, size in sizes.items())
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():  # none in this process, if that was forked
                 self._thread = threading.Thread(target=self._run, name="visibility", daemon=True)
                 self._thread.start()
 
@@ -240,10 +246,11 @@ class VisibilityKeeper:
 
     def give_back(self) -> int:
         """Make everything held visible again, as a job does that stops early; return how many."""
-        with self._lock:
-            held, self._held = self._held, {}
-        for queue, receipts in _by_queue(held).items():
-            queue.hide(receipts, 0)
+        with self._asking:
+            with self._lock:
+                held, self._held = self._held, {}
+            for queue, receipts in _by_queue(held).items():
+                self._hide(queue, receipts, 0)
         return len(held)
 
     def extend(self) -> None:
@@ -251,27 +258,46 @@ class VisibilityKeeper:
 
         A message that another process has deleted counts as expired here: that is how it is found out.
         """
-        now = time.monotonic()
-        with self._lock:
-            self._held = {at: held for at, held in self._held.items() if held.since > now - LONGEST_HOLD_S}
-            due = {at: held for at, held in self._held.items() if held.hidden <= now - held.queue.visibility_s / 3}
-        for queue, receipts in _by_queue(due).items():
-            expired = set(queue.hide(receipts, queue.visibility_s))
-            self.let_go(expired)
+        with self._asking:
+            now = time.monotonic()
             with self._lock:
-                self._extended += len(receipts) - len(expired)
-                self._expired += len(expired)
-                for receipt in receipts:
-                    if receipt in self._held:
-                        self._held[receipt] = self._held[receipt]._replace(hidden=now)
+                self._held = {at: held for at, held in self._held.items() if held.since > now - LONGEST_HOLD_S}
+                due = {at: held for at, held in self._held.items() if held.hidden <= now - held.queue.visibility_s / 3}
+            for queue, receipts in _by_queue(due).items():
+                expired = self._hide(queue, receipts, queue.visibility_s)
+                if expired is None:
+                    continue
+                self.let_go(expired)
+                with self._lock:
+                    self._extended += len(receipts) - len(expired)
+                    self._expired += len(expired)
+                    for receipt in receipts:
+                        if receipt in self._held:
+                            self._held[receipt] = self._held[receipt]._replace(hidden=now)
+
+    def _hide(self, queue: SqsQueue, receipts: Sequence[str], seconds: int) -> list[str] | None:
+        """Return what ``SqsQueue.hide`` does; None where it failed, whatever the reason: the others need their turn."""
+        try:
+            return queue.hide(receipts, seconds)
+        except Exception as error:
+            now = time.monotonic()
+            if now - self._warned >= _WARN_EVERY_S:
+                self._warned = now
+                _logger.warning(
+                    "%s: how long messages stay hidden could not be changed, they may be delivered again: %s",
+                    queue.url,
+                    error,
+                    exc_info=error,
+                )
+            return None
 
     def _run(self) -> None:
         while True:
             time.sleep(self._every_s)
             try:
                 self.extend()
-            except (QueueRefused, ObjectUnavailable) as error:
-                _logger.warning("messages could not be kept hidden and may be delivered again: %s", error)
+            except Exception:
+                _logger.exception("messages could not be kept hidden and may be delivered again")
 
 
 def _by_queue(held: Mapping[str, _Held]) -> dict[SqsQueue, list[str]]:

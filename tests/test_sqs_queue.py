@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any, cast
 
 import pytest
@@ -146,6 +147,75 @@ def test_what_is_given_back_can_be_received_at_once(sqs: FakeSqs, queue: SqsQueu
     assert keeper.give_back() == 12
     assert sqs.visible() == 12
     assert keeper.kept().messages == 0
+
+
+class SickSqs(FakeSqs):
+    """A queue that hides nothing, for a reason that nobody thought of."""
+
+    def change_message_visibility_batch(self, **_: Any) -> dict[str, Any]:
+        raise KeyError("Failed")
+
+
+def test_trouble_with_one_queue_keeps_nothing_from_the_others(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper, caplog: pytest.LogCaptureFixture
+) -> None:
+    sick = SickSqs()
+    other = SqsQueue(cast(Any, sick), "https://sqs/sick", visibility_s=30)
+    keeper.hold(other, dict.fromkeys(_receive(sick, other, 1), 0))
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+
+    for _ in range(5):
+        sqs.now += 9
+        keeper.extend()
+
+    assert sqs.visible() == 0
+    assert len(caplog.records) == 1
+    assert keeper.give_back() == 2
+    assert sqs.visible() == 1
+
+
+def test_the_keepers_thread_survives_every_error(
+    sqs: FakeSqs, queue: SqsQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = threading.Semaphore(0)
+
+    def fail(_: VisibilityKeeper) -> None:
+        calls.release()
+        raise RuntimeError
+
+    monkeypatch.setattr(VisibilityKeeper, "extend", fail)
+    VisibilityKeeper(every_s=0.001).hold(queue, {"receipt": 0})
+
+    for _ in range(3):
+        assert calls.acquire(timeout=10)
+
+
+def test_what_is_given_back_while_it_is_being_extended_stays_given_back(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+    sqs.now += 20
+    asked, go_on = threading.Event(), threading.Event()
+    hide = queue.hide
+
+    def slow(receipts: list[str], seconds: int) -> list[str]:
+        if seconds:
+            asked.set()
+            go_on.wait(10)
+        return hide(receipts, seconds)
+
+    monkeypatch.setattr(queue, "hide", slow)
+    extending = threading.Thread(target=keeper.extend)
+    extending.start()
+    assert asked.wait(10)
+    giving_back = threading.Thread(target=keeper.give_back)
+    giving_back.start()
+    giving_back.join(0.2)  # it waits for its turn; without one it would be done by now, and the message hidden again
+    go_on.set()
+    extending.join()
+    giving_back.join()
+
+    assert sqs.visible() == 1
 
 
 @pytest.mark.parametrize(
