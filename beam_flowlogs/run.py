@@ -24,40 +24,6 @@ from beam_flowlogs.transforms.replay_dead_letters import ReplayDeadLetters
 _logger = logging.getLogger(__name__)
 
 
-def drain(config: JobConfig, queue_url: str, beam_args: Sequence[str], *, limit: int = 1000) -> Outcome:
-@dataclass(frozen=True)
-class Summary:
-    """What a job did, from its counters; counts of messages, objects, documents and roll-ups by fate."""
-
-    messages_received: int = 0
-    messages_redelivered: int = 0
-    messages_rejected: int = 0
-    messages_deleted: int = 0
-    messages_expired: int = 0
-    objects: int = 0
-    objects_rejected: int = 0
-    documents: int = 0
-    duplicates: int = 0
-    rejects: int = 0
-    retries: int = 0
-    bulk_bytes: int = 0
-    rollups_created: int = 0
-    rollups_updated: int = 0
-    rollups_unchanged: int = 0
-    rollups_overtaken: int = 0
-    rollups_rejected: int = 0
-    alerts_opened: int = 0
-    alerts_closed: int = 0
-    dead_letters_replayed: int = 0
-    dead_letters_kept: int = 0
-    dead_letters_skipped: int = 0
-
-    def plus(self, other: Summary) -> Summary:
-        """Return both together."""
-        mine, theirs = asdict(self), asdict(other)
-        return Summary(**{name: mine[name] + theirs[name] for name in mine})
-
-
 def drain(
     config: JobConfig,
     queue_url: str,
@@ -65,7 +31,7 @@ def drain(
     *,
     limit: int = 1000,
     max_receives: int = MAX_RECEIVES,
-) -> Summary:
+) -> Outcome:
     """Index what a queue announces until it is empty, in rounds of at most ``limit`` messages; return what was done.
 
     A round's messages are deleted at its end at the latest; when one fails, those not deleted go back to the queue.

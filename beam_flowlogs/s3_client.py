@@ -244,13 +244,12 @@ def _answer(error: ClientError) -> tuple[tuple[str, str] | None, str]:
     return (_ACCESS if status == 403 else _REFUSED), ""
 
 
-_last_warning: dict[tuple[str, str], float] = {}
 def is_denial(error: ClientError) -> bool:
     """Tell whether an answer denies access, to an object, its bucket or its key: which, it does not say."""
     return _answer(error)[0] in (_ACCESS, _KMS)
 
 
-_last_warning: dict[str, float] = {}
+_last_warning: dict[tuple[str, str], float] = {}
 
 
 def _warn(service: str, state: RetryCallState) -> None:

@@ -61,10 +61,6 @@ def drain(
     def job() -> Outcome:
         from beam_flowlogs import run  # here: importing Beam takes a second that help need not
 
-        return run.drain(config, queue_url, context.args, limit=limit)
+        return run.drain(config, queue_url, context.args, limit=limit, max_receives=max_receives)
 
     run_job("Drained", config, context.args, job, as_json=as_json, verbose=verbose)
-        check_set_up(connect(config.elasticsearch))
-        with opt.progress(verbose=verbose):
-            summary = run_drain(config, queue_url, context.args, limit=limit, max_receives=max_receives)
-        opt.show_counts("Drained", summary, as_json=as_json)

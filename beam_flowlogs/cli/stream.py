@@ -82,10 +82,6 @@ def stream(
     max_in_flight_bytes: Annotated[
         int, typer.Option(min=1, help="The same in bytes of the objects announced.")
     ] = QueueConfig.max_in_flight_bytes,
-    max_receives: Annotated[
-        int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
-    ] = QueueConfig.max_receives,
-    ] = _DEFAULT.max_in_flight_bytes,
     max_receives: opt.MaxReceives = opt.DEFAULT_MAX_RECEIVES,
     visibility: Annotated[
         int, typer.Option(min=3, help="Seconds after which the messages of a dead worker come again.")
@@ -165,8 +161,8 @@ def stream(
             with progress(verbose=verbose):
                 while True:
                     for url in queue.urls:
-                        warn_of_rejects(run.drain(config, url, context.args), config)
-                        run.drain(config, url, context.args, max_receives=max_receives)
+                        done = run.drain(config, url, context.args, max_receives=max_receives)
+                        warn_of_rejects(done, config)
                     time.sleep(every)
         if flink_url:
             with wrong_arguments():

@@ -49,9 +49,9 @@ def test_each_length_of_windows_is_verified_and_one_difference_is_enough_to_fail
     assert result.exit_code == 1
     assert "Windows of 60 s: 2 roll-ups equal" in result.stdout
     assert result.stderr.splitlines() == [
-        "3600s-0-eni-a  bytes: recounted 3, rolled up 4",
-        "3600s-0-eni-b  there is no roll-up of its raw documents",
-        "3600s-0-eni-c  there are no raw documents of this roll-up",
+        "3600s-0-interface-eni-a  bytes: recounted 3, rolled up 4",
+        "3600s-0-interface-eni-b  there is no roll-up of its raw documents",
+        "3600s-0-interface-eni-c  there are no raw documents of this roll-up",
         (
             "Windows of 3600 s: of 4 that there should be, 1 are equal, 1 differ, 1 are missing (raw documents without "
             "a roll-up), and 1 have no raw documents; recounted: 7 raw documents"
@@ -67,7 +67,12 @@ def test_as_json_each_length_has_its_counts(monkeypatch: pytest.MonkeyPatch) -> 
     assert minutes["differences"] == []
     counts = {name: hours[name] for name in ("window", "rollups", "equal", "missing", "unfounded", "different")}
     assert counts == {"window": "3600s", "rollups": 3, "equal": 1, "missing": 1, "unfounded": 1, "different": 1}
-    assert hours["differences"][0] == {"id": "3600s-0-eni-a", "rolled_up": True, "has_raw": True, "bytes": [3, 4]}
+    assert hours["differences"][0] == {
+        "id": "3600s-0-interface-eni-a",
+        "rolled_up": True,
+        "has_raw": True,
+        "bytes": [3, 4],
+    }
 
 
 @pytest.mark.parametrize("found", [True, False])
