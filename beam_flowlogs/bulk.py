@@ -314,8 +314,8 @@ class _Warnings:
                 return
             self._told[reason] = now
         _logger.warning(
-            "Elasticsearch has not taken %d bulk items for %.0f s; nothing is lost, they are sent again. %s",
+            "Elasticsearch has not taken %d bulk items%s; nothing is lost, they are sent again. %s",
             items,
-            stuck,
+            f" for {stuck:.0f} s" if stuck >= 1 else "",
             trouble,
         )

@@ -25,24 +25,27 @@ from beam_flowlogs.cli.verify import verify
 
 app = typer.Typer(
     name="flowlogs",
-    help="AWS VPC Flow Logs from S3 to Elasticsearch: nothing lost, nothing counted twice.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # locals may hold a secret
     context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="markdown",
 )
-app.add_typer(local.app, name="local")
-app.command()(generate)
-app.command()(setup)
-app.command()(prune)
-app.command(cls=BeamCommand)(drain)
-app.command(cls=BeamCommand)(backfill)
-app.command(cls=StreamCommand)(stream)
-app.command()(rejects)
-app.command(cls=BeamCommand)(replay)
-app.command()(summary)
-app.command()(alerts)
-app.command()(verify)
-app.command()(demo)
+
+_INDEX, _LOOK, _TRY = "Index", "Look", "Try it on this machine"
+
+app.command(rich_help_panel=_INDEX)(setup)
+app.command(rich_help_panel=_INDEX, cls=BeamCommand)(drain)
+app.command(rich_help_panel=_INDEX, cls=BeamCommand)(backfill)
+app.command(rich_help_panel=_INDEX, cls=StreamCommand)(stream)
+app.command(rich_help_panel=_INDEX, cls=BeamCommand)(replay)
+app.command(rich_help_panel=_INDEX)(prune)
+app.command(rich_help_panel=_LOOK)(summary)
+app.command(rich_help_panel=_LOOK)(verify)
+app.command(rich_help_panel=_LOOK)(rejects)
+app.command(rich_help_panel=_LOOK)(alerts)
+app.command(rich_help_panel=_TRY)(demo)
+app.add_typer(local.app, name="local", rich_help_panel=_TRY)
+app.command(rich_help_panel=_TRY)(generate)
 
 
 def _version(wanted: bool) -> None:
@@ -57,12 +60,19 @@ def _flowlogs(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version.")
     ] = False,
 ) -> None:
-    """First `flowlogs setup`, then `flowlogs drain` or `flowlogs backfill`. To try it: `flowlogs local up`."""
+    """AWS VPC Flow Logs from S3 to Elasticsearch: nothing lost, nothing counted twice.
+
+    First `flowlogs setup`, then `flowlogs drain` or `flowlogs backfill`. ELASTICSEARCH_URL names the Elasticsearch;
+    credentials for AWS are found as boto3 does.
+
+    Exit codes: 0 all went well; 1 it failed, or `verify` found a difference; 2 wrong arguments; 3 the local stack is
+    not up; 4 a job has finished, and some of what it read is in the dead letters; 5 there was nothing to verify.
+    """
 
 
 def run_alone(command: Callable[..., None], cls: type[BeamCommand] = BeamCommand) -> None:
     """Run one command as a program of its own, as the files in ``pipelines/`` do."""
-    alone = typer.Typer(pretty_exceptions_show_locals=False)
+    alone = typer.Typer(pretty_exceptions_show_locals=False, rich_markup_mode="markdown")
     alone.command(cls=cls)(command)
     alone()
 

@@ -7,13 +7,12 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from beam_flowlogs.alert_store import ALERT_INDEX
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
-from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.report import print_json, wide_console
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 
 
@@ -48,7 +47,7 @@ def alerts(
     elif not found:
         typer.echo("No alerts.")
     else:
-        Console().print(_table(found))
+        wide_console().print(_table(found))
 
 
 def _table(found: list[dict[str, Any]]) -> Table:

@@ -15,7 +15,7 @@ from beam_flowlogs.s3_object import parse_s3_url
 
 def backfill(
     context: typer.Context,
-    urls: Annotated[list[str], typer.Argument(metavar="s3://BUCKET/PREFIX...", help="Where the flow logs lie.")],
+    urls: Annotated[list[str], typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where the flow logs lie.")],
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     text_format: opt.Format = "",

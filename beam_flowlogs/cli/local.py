@@ -22,7 +22,9 @@ from beam_flowlogs.local.errors import LocalStackError
 from beam_flowlogs.local.stack import Stack, StackInfo
 
 app = typer.Typer(
-    help="Run Elasticsearch, an S3/SQS emulator and Flink on this machine, to try things out.", no_args_is_help=True
+    rich_markup_mode="markdown",
+    help="Run Elasticsearch, an S3/SQS emulator and Flink on this machine, to try things out.",
+    no_args_is_help=True,
 )
 
 Home = Annotated[

@@ -8,13 +8,12 @@ from typing import Annotated, Any
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
-from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.report import print_json, wide_console
 from beam_flowlogs.cli.wording import command
 from beam_flowlogs.reject import DeadLetters, Reject, Selection
 
@@ -73,7 +72,7 @@ def _show_groups(groups: list[dict[str, Any]], location: str, *, as_json: bool) 
     if as_json:
         print_json(groups)
         return
-    console = Console(highlight=False)
+    console = wide_console()
     if not groups:
         console.print(f"There are no such dead letters in {location}", soft_wrap=True)
         return

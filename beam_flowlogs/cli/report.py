@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 
 import orjson
@@ -15,6 +16,14 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.outcome import Outcome
 
 _NOT_ALLOWED = "bucket-not-allowed"
+
+
+def wide_console() -> Console:
+    """Return a console for tables, which breaks no line where nobody's terminal is the limit: in a pipe or a file."""
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 1000
+    return console
 
 
 def print_json(data: object) -> None:
@@ -73,7 +82,7 @@ def _show_counts(title: str, outcome: Outcome) -> None:
     table.add_column(justify="right")
     for label, count in shown.items():
         table.add_row(label, f"{count:,}")
-    Console().print(table)
+    wide_console().print(table)
 
 
 def _label(name: str) -> str:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.beam_command import BeamCommand
 from beam_flowlogs.cli.errors import FAILED, one_line_errors, wrong_arguments
 from beam_flowlogs.cli.logs import log_to_stderr, progress
-from beam_flowlogs.cli.report import print_json, warn_of_rejects
+from beam_flowlogs.cli.report import print_json, warn_of_rejects, wide_console
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.elastic.setup import check_set_up
 from beam_flowlogs.flink_options import FlinkOptions
@@ -232,6 +231,6 @@ def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
         for name_, count in sorted(counters.items()):
             table.add_row(name_.replace("_", " "), f"{count:,.0f}")
         table.add_row("restarts' causes", os.linesep.join(failures[:3]) or "none")
-        Console().print(table)
+        wide_console().print(table)
     if job.ended:
         raise typer.Exit(FAILED)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 
 from rich import box
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
-from beam_flowlogs.cli.report import print_json
+from beam_flowlogs.cli.report import print_json, wide_console
 from beam_flowlogs.cli.wording import command, count_of, size_of
 from beam_flowlogs.document import RAW_INDEX_PREFIX
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
@@ -59,7 +58,7 @@ def curl(config: ElasticsearchConfig) -> tuple[str, str]:
 
 def show(found: Summary, asking: tuple[str, str]) -> None:
     """Print a summary for a person, with queries by what ``curl`` returns."""
-    console = Console(highlight=False)
+    console = wide_console()
     if not found.documents:
         console.print("No flow logs are indexed yet: run `flowlogs drain` or `flowlogs backfill`.", soft_wrap=True)
         return
