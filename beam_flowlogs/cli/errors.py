@@ -73,6 +73,6 @@ def _gist(error: Exception) -> str:
     """Return what an error says: Beam wraps a worker's error in its traceback, whose last line is the message."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     gist = lines[-1].strip() if lines else type(error).__name__
-    gist = gist.partition(" [while running")[0]
-    # As a traceback names it: beam_flowlogs.s3_client.ObjectUnavailable: s3://...
+    # Beam puts the step behind the first argument of an error, a traceback the module of its class before it.
+    gist = re.sub(r" \[while running '[^']*'\]", "", gist)
     return re.sub(r"^(?:[A-Za-z_]\w*\.)+[A-Z]\w*: ", "", gist)

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import pytest
 import typer.main
+from botocore.exceptions import ClientError
 from typer.testing import CliRunner
 
 from beam_flowlogs import run
@@ -17,7 +18,7 @@ from beam_flowlogs.cli import app, job
 from beam_flowlogs.outcome import Outcome, SetAside
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import SqsQueue
-from beam_flowlogs.transforms import acknowledge, read_notifications
+from beam_flowlogs.transforms import acknowledge, list_objects, read_notifications
 from tests.fake_sqs import FakeSqs
 
 URL = "https://sqs.eu-west-1.amazonaws.com/1/q"
@@ -172,6 +173,26 @@ def test_a_drain_tells_the_buckets_that_it_was_not_allowed_to_read(
     assert result.stderr.count("Warning") == 1
     assert len(list(DeadLetters(str(tmp_path)).read())) == 26
     assert len(sqs) == 0
+
+
+def test_a_bucket_that_is_not_there_ends_a_backfill_with_its_name_and_the_cure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Client:
+        def list_objects_v2(self, **_: object) -> None:
+            answer: Any = {
+                "Error": {"Code": "NoSuchBucket", "Message": "The specified bucket does not exist"},
+                "ResponseMetadata": {"HTTPStatusCode": 404},
+            }
+            raise ClientError(answer, "ListObjectsV2")
+
+    monkeypatch.setattr(list_objects, "s3_client", Client)
+    result = RUN.invoke(app, ["backfill", "s3://my-lgs/AWSLogs/", "--dead-letter", str(tmp_path)])
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: bucket-missing: s3://my-lgs/AWSLogs/: ")
+    assert "check the bucket's name" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_two_rounds_together_are_the_sum_of_both() -> None:
