@@ -154,6 +154,32 @@ def test_a_date_that_is_in_no_calendar_is_no_slot() -> None:
     assert parse_key(NAME.replace("20240131", "20240231")) == PARTS._replace(slot=None)
 
 
+_prefixes = st.text(st.characters(codec="utf-8"), max_size=30).map(lambda text: f"{text}/" if text else "")
+_accounts = st.from_regex(r"[0-9]{12}", fullmatch=True)
+_regions = st.sampled_from(["eu-west-1", "us-gov-east-1", "ap-southeast-7", "cn-north-1", "us-iso-east-1"])
+_slots = st.datetimes(datetime(2015, 1, 1), datetime(2099, 12, 31)).map(
+    lambda time: time.replace(second=0, microsecond=0, tzinfo=timezone.utc)
+)
+
+
+@given(_prefixes, _accounts, _regions, st.from_regex(r"fl-[0-9a-f]{8,17}", fullmatch=True), _slots, st.data())
+def test_every_key_that_aws_makes_tells_all(
+    prefix: str, account: str, region: str, flow_log: str, slot: datetime, data: st.DataObject
+) -> None:
+    hive, hourly = data.draw(st.booleans()), data.draw(st.booleans())
+    hashed = data.draw(st.from_regex(r"[0-9a-f]{8}", fullmatch=True))
+    ending = data.draw(st.sampled_from(["log.gz", "log.parquet"]))
+    if hive:
+        folder = f"aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/{slot:year=%Y/month=%m/day=%d/}"
+        folder += f"{slot:hour=%H/}" if hourly else ""
+    else:
+        folder = f"{account}/vpcflowlogs/{region}/{slot:%Y/%m/%d/}" + (f"{slot:%H/}" if hourly else "")
+    name = f"{account}_vpcflowlogs_{region}_{flow_log}_{slot:%Y%m%dT%H%MZ}_{hashed}.{ending}"
+
+    assert parse_key(f"{prefix}AWSLogs/{folder}{name}") == KeyParts(account, region, flow_log, slot)
+    assert parse_key(f"{prefix}AWSLogs/{folder}renamed") == KeyParts(account, region)
+
+
 @given(st.text())
 def test_no_key_breaks_parse_key(key: str) -> None:
     assert isinstance(parse_key(key), KeyParts)
