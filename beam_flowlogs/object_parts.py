@@ -158,7 +158,10 @@ class PartsOfObject:
 
 
 class _Known:
-    """What is known of each roll-up beside its sums: first and last time, and the greatest value of each dimension."""
+    """What is known of each roll-up beside its sums: first and last time, and a value of each dimension.
+
+    That is the greatest of those that begin the rows of each batch: rows of one interface and minute say the same.
+    """
 
     def __init__(self) -> None:
         self._times: list[tuple[Ints, Ints, Ints]] = []
@@ -175,21 +178,12 @@ class _Known:
         for name in DIMENSIONS:
             if name not in columns or columns[name].null_count == len(columns[name]):
                 continue
-            encoded = pc.dictionary_encode(columns[name])
-            values = encoded.dictionary.to_pylist()
+            firsts = _first_valid(columns[name], starts, order)
+            there = firsts < len(times)
             known = self._texts[name]
-            numbers = np.array([known.setdefault(value, len(known)) for value in values])
-            if len(values) == 1 and not encoded.null_count:
-                self._values[name].append((groups, np.full(len(groups), numbers[0])))
-                continue
-            by_text = sorted(range(len(values)), key=values.__getitem__)
-            ranks = np.empty(len(values) + 1, np.int64)
-            ranks[by_text] = np.arange(len(values))
-            ranks[-1] = -1
-            indices = pc.fill_null(encoded.indices, len(values)).to_numpy(zero_copy_only=False)
-            greatest = np.maximum.reduceat(ranks[indices][order], starts)
-            there = greatest >= 0
-            self._values[name].append((groups[there], numbers[np.array(by_text)[greatest[there]]]))
+            texts = columns[name].take(firsts[there]).to_pylist()
+            numbers = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
+            self._values[name].append((groups[there], numbers))
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin
@@ -265,6 +259,14 @@ def _integers(column: pa.Array | None, size: int) -> Ints:
         return np.zeros(size, np.int64)
     filled = pc.fill_null(column, 0) if column.null_count else column
     return filled.to_numpy(zero_copy_only=False)
+
+
+def _first_valid(column: pa.Array, starts: Ints, order: Ints) -> Ints:
+    """Return the place of the first row with a value of each run, the column's length where it has none."""
+    if not column.null_count:
+        return order[starts]
+    valid = pc.is_valid(column).to_numpy(zero_copy_only=False)[order]
+    return np.minimum.reduceat(np.where(valid, order, len(column)), starts)
 
 
 def _run_starts(ordered: Ints) -> Ints:

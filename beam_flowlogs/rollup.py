@@ -125,12 +125,14 @@ class Part(NamedTuple):
 
 def encode_part(part: Part) -> bytes:
     """Return a part as the bytes that cross a shuffle."""
-    return orjson.dumps(tuple(part))
+    dimensions = [part.dimensions.get(name, "") for name in DIMENSIONS]
+    return orjson.dumps([*part[:4], dimensions, part.details])
 
 
 def decode_part(data: bytes) -> Part:
     """Return the part that ``encode_part`` made the bytes of."""
-    object_id, counters, first_seen, last_seen, dimensions, details = orjson.loads(data)
+    object_id, counters, first_seen, last_seen, values, details = orjson.loads(data)
+    dimensions = {name: value for name, value in zip(DIMENSIONS, values) if value}
     return Part(object_id, tuple(counters), first_seen, last_seen, dimensions, details or ())
 
 

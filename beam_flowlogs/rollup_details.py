@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.rows import Rows
-from beam_flowlogs.top_list import TopList, add_up, as_objects
+from beam_flowlogs.top_list import Label, TopList, add_up, as_objects
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -88,8 +88,6 @@ class DetailsOfObject:
         if self._held > _COMPACT_AT:
             self._held = 0
             self._coupons = {name: [union(found)] if found else [] for name, found in self._coupons.items()}
-            for top in self._top.values():
-                top.compact()
 
     def finish(self, group_of: Ints, groups: int) -> list[Details]:
         """Return the details of each of ``groups`` groups; ``group_of`` maps what was added to them."""
@@ -142,10 +140,10 @@ class DetailsOfObject:
         items, there = labels[0].hashes, labels[0].there
         for label in labels[1:]:
             items, there = items ^ scramble(label.hashes), there & label.there
-        texts = [label.texts for label in labels]
+        texts = [label.text_of for label in labels]
         if not there.all():
             group, items, values = group[there], items[there], [value[there] for value in values]
-            texts = [text.filter(pa.array(there)) for text in texts]
+            texts = [_at(np.flatnonzero(there), text_of) for text_of in texts]
         self._top[name].add(group, items, texts, values)
 
 
@@ -170,11 +168,11 @@ def combined(parts: Sequence[Details]) -> dict[str, Any]:
 
 
 class _Column(NamedTuple):
-    """A column of a batch: a hash of each value, whether there is one, and the values as they are logged."""
+    """A column of a batch: a hash of each value, whether there is one, and the values as they are logged, by place."""
 
     hashes: U64
     there: Bools
-    texts: pa.Array
+    text_of: Label
 
 
 class _Batch(NamedTuple):
@@ -194,14 +192,18 @@ class _Batch(NamedTuple):
         hashes = scramble(halves[:, 0] + is_v6)
         if is_v6.any():
             hashes = np.where(is_v6, scramble(hashes ^ halves[:, 1]), hashes)
-        return _Column(hashes, valid, self._column(name))
+        return _Column(hashes, valid, self._text_of(name))
 
     def port(self, name: str) -> _Column | None:
         if name not in self.columns:
             return None
         column = self._column(name)
         hashes = scramble(_integers(column, len(column)).astype(np.uint64) + np.uint64(1))
-        return _Column(hashes, pc.is_valid(column).to_numpy(zero_copy_only=False), column)
+        return _Column(hashes, pc.is_valid(column).to_numpy(zero_copy_only=False), column.take)
+
+    def _text_of(self, name: str) -> Label:
+        take: Label = self.columns[name].take
+        return take if self.mask is None else _at(np.flatnonzero(self.mask), take)
 
     def _column(self, name: str) -> pa.Array:
         column = self.columns[name]
@@ -213,8 +215,13 @@ def _either(first: Bools, one: _Column, other: _Column) -> _Column:
     return _Column(
         np.where(first, one.hashes, other.hashes),
         np.where(first, one.there, other.there),
-        pc.if_else(pa.array(first), one.texts, other.texts),
+        lambda at: pc.if_else(pa.array(first[at]), one.text_of(at), other.text_of(at)),
     )
+
+
+def _at(places: Ints, text_of: Label) -> Label:
+    """Return the texts of those rows that are at ``places``."""
+    return lambda at: text_of(places[at])
 
 
 def _integers(column: pa.Array | None, size: int) -> Ints:

@@ -6,7 +6,7 @@ the largest number dropped is kept as the most that any entry, or any item not l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +18,20 @@ from beam_flowlogs.distinct import U64, scramble
 LISTED = 10
 """Entries that a part and a roll-up list."""
 _HELD = 32
-"""Entries that are held of each group until its object ends."""
+"""Entries of a group above which no more are held until its object ends."""
+_COMPACT_AT = 200_000
+"""Entries that are held before those of one group and item are brought together."""
 
 Ints = npt.NDArray[np.int64]
+
+Label = Callable[[Ints], pa.Array]
+"""Gives the label of the rows at some places. Few rows of many are listed, so texts are fetched for those alone."""
 
 
 class _Entries(NamedTuple):
     groups: Ints
     items: U64
-    labels: tuple[pa.Array, ...]
+    labels: tuple[Label, ...]
     values: tuple[Ints, ...]
 
 
@@ -40,74 +45,98 @@ class TopList:
     def __init__(self, largest: Sequence[int] = ()) -> None:
         self._largest = largest
         self._pending: list[_Entries] = []
+        self._held = 0
         self._dropped: list[tuple[Ints, Ints]] = []
 
-    def add(self, groups: Ints, items: U64, labels: Sequence[pa.Array], values: Sequence[Ints]) -> None:
+    def add(self, groups: Ints, items: U64, labels: Sequence[Label], values: Sequence[Ints]) -> None:
         """Count rows in: the group of each, a hash that tells its item, and the item's labels and values."""
-        if len(groups):
-            found, dropped = _biggest(_Entries(groups, items, tuple(labels), tuple(values)), _HELD, ())
-            self._pending.append(found)
-            self._dropped.append(dropped)
-
-    def compact(self) -> None:
-        """Bring the batches so far together."""
-        if len(self._pending) > 1:
-            found, dropped = _biggest(self._together(), _HELD, self._largest)
+        if not len(groups):
+            return
+        found = _added_up(_Entries(groups, items, tuple(labels), tuple(values)), ())
+        if np.bincount(found.groups).max() > _HELD:
+            found = self._biggest(found)
+        self._pending.append(found)
+        self._held += len(found.groups)
+        if self._held > _COMPACT_AT:
+            found = self._biggest(_added_up(self._together(), self._largest))
             self._pending = [found]
-            self._dropped.append(dropped)
+            self._held = len(found.groups) // 2  # else many groups would be brought together anew each time
 
     def finish(self, group_of: Ints, groups: int) -> list[list[Any] | None]:
         """Return for each of ``groups`` groups ``[dropped, entry, ...]``, or None if it has no entry.
 
-        ``group_of`` maps the groups that were added to those asked for. An entry is its labels and its values.
+        ``group_of`` maps the groups that were added to those asked for. An entry is its labels and its values; one that
+        comes to 0, since what it counts cancelled out, is left out.
         """
         if not self._pending:
             return [None] * groups
         together = self._together()
-        found, last_dropped = _biggest(together._replace(groups=group_of[together.groups]), LISTED, self._largest)
+        found, last_dropped = _biggest(
+            _added_up(together._replace(groups=group_of[together.groups]), self._largest), LISTED
+        )
         dropped = np.zeros(groups, np.int64)
         for which, most in (*((group_of[which], most) for which, most in self._dropped), last_dropped):
             np.add.at(dropped, which, most)
-        columns = [label.to_pylist() for label in found.labels] + [value.tolist() for value in found.values]
+        there = np.flatnonzero(found.values[0])
+        columns = [label(there).to_pylist() for label in found.labels]
+        columns += [value[there].tolist() for value in found.values]
         lists: list[list[Any] | None] = [None] * groups
         most = dropped.tolist()
-        for group, *entry in zip(found.groups.tolist(), *columns):
+        for group, *entry in zip(found.groups[there].tolist(), *columns):
             listed = lists[group]
             if listed is None:
                 lists[group] = listed = [most[group]]
             listed.append(entry)
         return lists
 
+    def _biggest(self, found: _Entries) -> _Entries:
+        found, dropped = _biggest(found, _HELD)
+        self._dropped.append(dropped)
+        return found
+
     def _together(self) -> _Entries:
         pending = self._pending
         return _Entries(
             np.concatenate([entries.groups for entries in pending]),
             np.concatenate([entries.items for entries in pending]),
-            tuple(pa.concat_arrays(arrays) for arrays in zip(*(entries.labels for entries in pending))),
+            tuple(
+                pa.concat_arrays(
+                    [label(np.arange(len(entries.groups))) for label, entries in zip(labels, pending)]
+                ).take
+                for labels in zip(*(entries.labels for entries in pending))
+            ),
             tuple(np.concatenate(arrays) for arrays in zip(*(entries.values for entries in pending))),
         )
 
 
-def _biggest(rows: _Entries, count: int, largest: Sequence[int]) -> tuple[_Entries, tuple[Ints, Ints]]:
-    """Return the ``count`` biggest items of each group, biggest first; and by group the size of the first left out."""
+def _added_up(rows: _Entries, largest: Sequence[int]) -> _Entries:
+    """Return each item of each group once, with its values added up."""
     code = scramble(rows.items ^ scramble(rows.groups.astype(np.uint64)))
     order = np.argsort(code)
     code = code[order]
     starts = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
-    values = [
+    values = tuple(
         (np.maximum if place in largest else np.add).reduceat(value[order], starts)
         for place, value in enumerate(rows.values)
-    ]
-    sizes, groups = np.abs(values[0]), rows.groups[order[starts]]
-    ranked = np.lexsort((code[starts], -sizes, groups))
-    in_order = groups[ranked]
+    )
+    examples = order[starts]
+    labels = tuple(label(examples).take for label in rows.labels)
+    return _Entries(rows.groups[examples], rows.items[examples], labels, values)
+
+
+def _biggest(found: _Entries, count: int) -> tuple[_Entries, tuple[Ints, Ints]]:
+    """Return the ``count`` biggest items of each group, biggest first; and by group the size of the first left out."""
+    sizes = np.abs(found.values[0])
+    ranked = np.lexsort((found.items, -sizes, found.groups))
+    in_order = found.groups[ranked]
     begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
     ranks = np.arange(len(ranked)) - np.repeat(begins, np.diff(np.append(begins, len(ranked))))
     chosen, left_out = ranked[ranks < count], ranked[ranks == count]
-    examples = order[starts[chosen]]
-    labels = tuple(label.take(pa.array(examples)) for label in rows.labels)
-    entries = _Entries(groups[chosen], rows.items[examples], labels, tuple(value[chosen] for value in values))
-    return entries, (groups[left_out], sizes[left_out])
+    labels = tuple(label(chosen).take for label in found.labels)
+    entries = _Entries(
+        found.groups[chosen], found.items[chosen], labels, tuple(value[chosen] for value in found.values)
+    )
+    return entries, (found.groups[left_out], sizes[left_out])
 
 
 def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] = ()) -> list[Any]:
