@@ -10,6 +10,7 @@ from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.rollup import check_windows
+from beam_flowlogs.rollup_details import MOST_CONVERSATIONS
 
 
 @dataclass(frozen=True)
@@ -21,8 +22,8 @@ class JobConfig:
     seconds S3 and SQS may be out of reach before the job fails (None: for ever).
 
     ``windows`` are the lengths of the roll-ups in seconds, the shortest first; ``rollup_details`` asks for their
-    distinct counts and top lists. In an endless job a roll-up is grouped in its window until ``lateness_s`` after its
-    end; parts that come later are merged on their own.
+    distinct counts and top lists, ``conversations`` for so many of the biggest of each. In an endless job a roll-up is
+    grouped in its window until ``lateness_s`` after its end; parts that come later are merged on their own.
 
     ``alerts`` is what is watched for, and who is told.
     """
@@ -32,6 +33,7 @@ class JobConfig:
     buckets: tuple[str, ...]
     windows: tuple[int, ...] = (60,)
     rollup_details: bool = False
+    conversations: int = 0
     lateness_s: int = 7200
     alerts: AlertConfig = field(default_factory=AlertConfig)
     names: tuple[str, ...] = ()
@@ -43,6 +45,10 @@ class JobConfig:
         if not self.buckets:
             raise ValueError("no bucket may be read: name those that hold your flow logs with --bucket (* is allowed)")
         check_windows(self.windows)
+        if not 0 <= self.conversations <= MOST_CONVERSATIONS:
+            raise ValueError(
+                f"{self.conversations} conversations of each roll-up are too many: use 0 to {MOST_CONVERSATIONS}"
+            )
         if self.lateness_s < self.windows[-1]:
             raise ValueError(
                 f"the allowed lateness of {self.lateness_s} s is shorter than a window of {self.windows[-1]} s: "

@@ -155,7 +155,13 @@ class _Way:
             if rows.named:
                 ref, names = self._ref, rows.batch.schema.names
                 self._origin = replace(self._origin, object_id=object_id(ref.bucket, ref.key, ref.etag, names))
-            self._parts = PartsOfObject(self._origin, config.windows, self._flow_log_id, details=config.rollup_details)
+            self._parts = PartsOfObject(
+                self._origin,
+                config.windows,
+                self._flow_log_id,
+                details=config.rollup_details,
+                conversations=config.conversations,
+            )
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
         for part in by_presence(rows):

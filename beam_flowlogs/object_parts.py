@@ -74,10 +74,18 @@ class PartsOfObject:
     """Collects an object's rows into its parts; memory is bounded by its interfaces and windows.
 
     ``windows`` are lengths in seconds, each a multiple of the first. ``details`` asks for those
-    distinct counts and top lists that every row takes part in.
+    distinct counts and top lists that every row takes part in, ``conversations`` for so many of each roll-up.
     """
 
-    def __init__(self, origin: Origin, windows: Sequence[int], flow_log_id: str = "", *, details: bool = False) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        windows: Sequence[int],
+        flow_log_id: str = "",
+        *,
+        details: bool = False,
+        conversations: int = 0,
+    ) -> None:
         self._origin = origin
         self._windows = windows
         self._fallback = ("flow_log", flow_log_id or "unknown")
@@ -85,7 +93,7 @@ class PartsOfObject:
         self._sums: list[_Sums] = []
         self._held = 0
         self._known = _Known()
-        self._details = DetailsOfObject(complete=details)
+        self._details = DetailsOfObject(complete=details, conversations=conversations)
 
     def add(self, rows: Rows) -> None:
         """Count rows in."""

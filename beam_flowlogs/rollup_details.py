@@ -15,11 +15,14 @@ import pyarrow.compute as pc
 
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.rows import Rows
-from beam_flowlogs.top_list import Label, TopList, add_up, as_objects
+from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Columns = Mapping[str, pa.Array]
+
+MOST_CONVERSATIONS = 1000
+"""Each is an object of its own within the roll-up's document; Elasticsearch takes 10,000 in one."""
 
 DISTINCT: Mapping[str, str] = {
     "addresses": "different addresses on either side of its flows, its own included",
@@ -30,12 +33,16 @@ DISTINCT: Mapping[str, str] = {
 
 
 class Top(NamedTuple):
-    """A list of the biggest: what an entry is named by, its numbers, and which of those objects do not add up."""
+    """A list of the biggest: what an entry is named by, its numbers, and which of those objects do not add up.
+
+    ``listed`` is how many entries a roll-up has at most.
+    """
 
     labels: tuple[str, ...]
     values: tuple[str, ...]
     meaning: str
     largest: tuple[int, ...] = ()
+    listed: int = LISTED
 
 
 OF_ALL_ROWS = frozenset({"addresses", "destination_ports", "talkers"})
@@ -53,8 +60,14 @@ TOP: Mapping[str, Top] = {
         ("missing", "begun"),
         "services whose accepted connections were begun (SYN) more often than answered (SYN-ACK)",
     ),
+    "conversations": Top(
+        ("source", "destination", "port", "protocol", "action"),
+        ("bytes", "packets", "flows"),
+        "flows of one source, destination, destination port, protocol and action",
+        listed=MOST_CONVERSATIONS,
+    ),
 }
-"""Lists of the biggest ten, by name."""
+"""Lists of the biggest ten, by name; of conversations, as many of each object as are asked for."""
 
 _COMPACT_AT = 1_000_000
 
@@ -63,18 +76,25 @@ Details = Sequence[Any]
 
 
 class DetailsOfObject:
-    """Collects the details of an object's rows, batch by batch; ``complete`` asks for those of OF_ALL_ROWS too."""
+    """Collects the details of an object's rows, batch by batch.
 
-    def __init__(self, *, complete: bool) -> None:
+    ``complete`` asks for those of OF_ALL_ROWS too, ``conversations`` for so many of a roll-up.
+    """
+
+    def __init__(self, *, complete: bool, conversations: int) -> None:
         self._complete = complete
+        self._conversations = conversations
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
+        self._top["conversations"] = TopList(listed=conversations)
 
     def add(self, group: Ints, rows: Rows, columns: Columns) -> None:
         """Count rows in; ``group`` is the number of each row's roll-up."""
         if self._complete:
             self._add_all(_Batch(group, rows, columns))
+        if self._conversations:
+            self._add_conversations(_Batch(group, rows, columns))
         rejected = _is(columns.get("action"), "REJECT", len(group))
         flags = _integers(columns.get("tcp_flags"), len(group)) & 18
         if rejected.any():
@@ -109,6 +129,15 @@ class DetailsOfObject:
         port = batch.port("dstport")
         if port:
             self._count_distinct("destination_ports", batch.group, port)
+
+    def _add_conversations(self, batch: _Batch) -> None:
+        source, destination = batch.address("srcaddr"), batch.address("dstaddr")
+        if source and destination:
+            size = len(batch.group)
+            others = [batch.number("dstport"), batch.number("protocol"), batch.action()]
+            labels = [source, destination, *(other._replace(there=np.ones(size, bool)) for other in others)]
+            sums = [_integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
+            self._add_top("conversations", batch.group, labels, [*sums, np.ones(size, np.int64)])
 
     def _add_rejected(self, batch: _Batch) -> None:
         source, port = batch.address("srcaddr"), batch.port("dstport")
@@ -158,7 +187,7 @@ def combined(parts: Sequence[Details]) -> dict[str, Any]:
     for place, (name, top) in enumerate(TOP.items(), len(DISTINCT)):
         lists = [part[place] for part in parts if part[place]]
         if lists:
-            listed = lists[0] if len(lists) == 1 else add_up(lists, len(top.labels), top.largest)
+            listed = lists[0] if len(lists) == 1 else add_up(lists, len(top.labels), top.largest, top.listed)
             entries = as_objects(listed, (*top.labels, *top.values))
             if name == "unanswered":  # it is also held what was answered more often than begun: here, not elsewhere
                 entries = [entry for entry in entries if entry["missing"] > 0]
@@ -195,11 +224,21 @@ class _Batch(NamedTuple):
         return _Column(hashes, valid, self._text_of(name))
 
     def port(self, name: str) -> _Column | None:
-        if name not in self.columns:
-            return None
-        column = self._column(name)
-        hashes = scramble(_integers(column, len(column)).astype(np.uint64) + np.uint64(1))
+        return self.number(name) if name in self.columns else None
+
+    def number(self, name: str) -> _Column:
+        size = len(self.group)
+        column = self._column(name) if name in self.columns else pa.nulls(size, pa.int32())
+        hashes = scramble(_integers(column, size).astype(np.uint64) + np.uint64(1))
         return _Column(hashes, pc.is_valid(column).to_numpy(zero_copy_only=False), column.take)
+
+    def action(self) -> _Column:
+        size = len(self.group)
+        column = self._column("action") if "action" in self.columns else pa.nulls(size, pa.string())
+        refused = _is(column, "REJECT", size)
+        return _Column(
+            scramble(refused.astype(np.uint64)), pc.is_valid(column).to_numpy(zero_copy_only=False), column.take
+        )
 
     def _text_of(self, name: str) -> Label:
         take: Label = self.columns[name].take

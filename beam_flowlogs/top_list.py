@@ -16,7 +16,7 @@ import pyarrow as pa
 from beam_flowlogs.distinct import U64, scramble
 
 LISTED = 10
-"""Entries that a part and a roll-up list."""
+"""Entries that a part and a roll-up list, unless more are asked for."""
 _HELD = 32
 """Entries of a group above which no more are held until its object ends."""
 _COMPACT_AT = 200_000
@@ -39,11 +39,14 @@ class TopList:
     """Collects the biggest items of each group, batch by batch.
 
     An item has ``labels`` (what it is called) and ``values``, the first of which ranks it. ``largest`` are the
-    positions of values that are added up within a batch, but of which the largest of all batches is kept.
+    positions of values that are added up within a batch, but of which the largest of all batches is kept. ``listed``
+    is how many entries a list has at most.
     """
 
-    def __init__(self, largest: Sequence[int] = ()) -> None:
+    def __init__(self, largest: Sequence[int] = (), listed: int = LISTED) -> None:
         self._largest = largest
+        self._listed = listed
+        self._most_held = _HELD * max(1, listed // LISTED)
         self._pending: list[_Entries] = []
         self._held = 0
         self._dropped: list[tuple[Ints, Ints]] = []
@@ -53,7 +56,7 @@ class TopList:
         if not len(groups):
             return
         found = _added_up(_Entries(groups, items, tuple(labels), tuple(values)), ())
-        if np.bincount(found.groups).max() > _HELD:
+        if np.bincount(found.groups).max() > self._most_held:
             found = self._biggest(found)
         self._pending.append(found)
         self._held += len(found.groups)
@@ -72,7 +75,7 @@ class TopList:
             return [None] * groups
         together = self._together()
         found, last_dropped = _biggest(
-            _added_up(together._replace(groups=group_of[together.groups]), self._largest), LISTED
+            _added_up(together._replace(groups=group_of[together.groups]), self._largest), self._listed
         )
         dropped = np.zeros(groups, np.int64)
         for which, most in (*((group_of[which], most) for which, most in self._dropped), last_dropped):
@@ -90,7 +93,7 @@ class TopList:
         return lists
 
     def _biggest(self, found: _Entries) -> _Entries:
-        found, dropped = _biggest(found, _HELD)
+        found, dropped = _biggest(found, self._most_held)
         self._dropped.append(dropped)
         return found
 
@@ -139,7 +142,7 @@ def _biggest(found: _Entries, count: int) -> tuple[_Entries, tuple[Ints, Ints]]:
     return entries, (found.groups[left_out], sizes[left_out])
 
 
-def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] = ()) -> list[Any]:
+def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] = (), listed: int = LISTED) -> list[Any]:
     """Return lists of several objects, each as ``TopList.finish`` gave it, as one: ``[dropped, entry, ...]``."""
     dropped = 0
     sums: dict[tuple[Any, ...], list[int]] = {}
@@ -153,9 +156,9 @@ def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] =
                 for place, (mine, value) in enumerate(zip(known or [0] * len(values), values))
             ]
     ranked = sorted(sums.items(), key=lambda item: (-abs(item[1][0]), item[0]))
-    if len(ranked) > LISTED:
-        dropped += abs(ranked[LISTED][1][0])
-    return [dropped, *([*name, *values] for name, values in ranked[:LISTED])]
+    if len(ranked) > listed:
+        dropped += abs(ranked[listed][1][0])
+    return [dropped, *([*name, *values] for name, values in ranked[:listed])]
 
 
 def as_objects(listed: Sequence[Any], names: Sequence[str]) -> list[Mapping[str, Any]]:

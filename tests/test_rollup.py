@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from beam_flowlogs.elastic.rollup_template import rollup_mapping
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, decode_part, encode_part, merge, parse_window, parts_of
 
 KEY = RollUpKey(60, 1_764_000_000, "interface", "eni-1")
@@ -146,3 +149,19 @@ def test_a_window_that_divides_a_day_is_understood(text: str, seconds: int) -> N
 def test_any_other_window_is_refused_with_the_cure(text: str) -> None:
     with pytest.raises(ValueError, match=r"divides a day, such as 60s, 5m or 1h"):
         parse_window(text)
+
+
+def test_the_docs_explain_every_field() -> None:
+    page = (Path(__file__).parent.parent / "docs/rollups.md").read_text()
+    table = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ")]
+    told: set[str] = set()
+    for cell in table:
+        first, *others = re.findall(r"`([^`]+)`", cell) or [""]
+        told |= {f"{first}.{name}" for name in others} if " with " in cell else {first, *others}
+
+    def leaves(node: dict[str, Any], path: str) -> list[str]:
+        found = node.get("properties", {})
+        return [leaf for name in found for leaf in leaves(found[name], f"{path}{name}.")] if found else [path[:-1]]
+
+    fields = {leaf.removeprefix("flowlogs.rollup.") for leaf in leaves(rollup_mapping(), "")}
+    assert fields - told == set()

@@ -7,19 +7,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
 
 from beam_flowlogs.distinct import COUPON_BITS, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.rollup import decode_part, encode_part, merge
-from tests.rollup_records import START, Record, batches, origin, rows_of
+from tests.rollup_records import NAMES, START, Record, batches, origin, rows_of
 from tests.test_rollup_parts import OK
 
 
-def rollup_of(*objects: Sequence[Record], details: bool = True, cuts: int = 1) -> dict[str, Any]:
+def rollup_of(
+    *objects: Sequence[Record], details: bool = True, conversations: int = 0, cuts: int = 1
+) -> dict[str, Any]:
     """The roll-up of one interface and window that these objects' records make."""
     document: dict[str, Any] | None = None
     for number, chosen in enumerate(objects):
-        parts = PartsOfObject(origin(number), [60], details=details)
+        parts = PartsOfObject(origin(number), [60], details=details, conversations=conversations)
         for rows in batches(rows_of(chosen), [place % cuts for place in range(len(chosen))]):
             parts.add(rows)
         ((key, part),) = parts.finish()
@@ -111,6 +115,58 @@ def test_what_every_row_takes_part_in_has_to_be_asked_for() -> None:
 
     assert "top" not in told
     assert "distinct" not in told
+
+
+SAID = ("source", "destination", "port", "protocol", "action")
+talk = st.builds(
+    flow,
+    srcaddr=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
+    dstaddr=st.sampled_from(["10.0.0.9", "192.0.2.1"]),
+    dstport=st.sampled_from([443, 53]),
+    protocol=st.sampled_from([6, 17]),
+    action=st.sampled_from(["ACCEPT", "REJECT"]),
+    bytes=st.integers(1, 10**6),
+)
+
+
+@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@given(st.lists(st.lists(talk, min_size=1, max_size=20), min_size=1, max_size=3), st.integers(1, 3))
+def test_conversations_are_the_sums_of_a_plain_group_by(objects: list[list[Record]], cuts: int) -> None:
+    told = rollup_of(*objects, conversations=50, cuts=cuts)
+
+    expected: dict[tuple[Any, ...], list[int]] = {}
+    for record in (record for chosen in objects for record in chosen):
+        name = tuple(record[field] for field in ("srcaddr", "dstaddr", "dstport", "protocol", "action"))
+        sums = expected.setdefault(name, [0, 0, 0])
+        for place, value in enumerate((record["bytes"], record["packets"], 1)):
+            sums[place] += value
+    found = told["top"]["conversations"]
+    assert {
+        tuple(entry[label] for label in SAID): [entry[value] for value in ("bytes", "packets", "flows")]
+        for entry in found
+    } == expected
+    assert [entry["bytes"] for entry in found] == sorted((entry["bytes"] for entry in found), reverse=True)
+    assert told["top"]["conversations_short_by"] == 0
+
+
+def test_of_conversations_the_biggest_are_kept_as_many_as_asked_for() -> None:
+    chosen = [flow(srcaddr=f"192.0.2.{host}", bytes=host) for host in range(1, 200)]
+
+    found = rollup_of(chosen[:100], chosen[100:], conversations=20, details=False)["top"]
+
+    assert [entry["bytes"] for entry in found["conversations"]] == [*range(199, 179, -1), *range(100, 80, -1)]
+    assert found["conversations_short_by"] >= 80 + 179
+    assert set(found) == {"conversations", "conversations_short_by"}
+
+
+def test_what_the_format_does_not_log_is_absent_from_a_conversation() -> None:
+    names = [name for name in NAMES if name not in ("action", "protocol")]
+    parts = PartsOfObject(origin(0), [60], conversations=5)
+    parts.add(rows_of([flow(dstport=443)], names))
+
+    ((_, part),) = parts.finish()
+
+    assert part.details[-1][1][2:5] == [443, None, None]
 
 
 def test_longer_windows_are_the_sum_of_the_shorter_ones() -> None:

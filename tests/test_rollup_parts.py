@@ -58,7 +58,7 @@ def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain
     for number in set(objects):
         mine = [record for record, place in zip(chosen, objects) if place == number]
         places = data.draw(st.lists(st.integers(0, 2), min_size=len(mine), max_size=len(mine)))
-        parts = PartsOfObject(origin(number), [60], FLOW_LOG)
+        parts = PartsOfObject(origin(number), [60, 300], FLOW_LOG)
         for rows in batches(rows_of(mine), places):
             parts.add(rows)
         found += parts.finish()
@@ -69,8 +69,10 @@ def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain
         assert merged is not None
         documents[key] = merged
 
-    expected = group_by(chosen)
-    assert {(key.start, key.key_type, key.key): counters(found) for key, found in documents.items()} == expected
+    for window_s in (60, 300):
+        of_window = {key: found for key, found in documents.items() if key.window_s == window_s}
+        expected = group_by(chosen, window_s)
+        assert {(key.start, key.key_type, key.key): counters(found) for key, found in of_window.items()} == expected
 
 
 def test_a_record_counts_in_the_window_that_its_end_falls_into() -> None:

@@ -19,6 +19,7 @@ from beam_flowlogs.fields import parse_format, unknown_names
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.reject import STAGES
 from beam_flowlogs.rollup import parse_windows
+from beam_flowlogs.rollup_details import MOST_CONVERSATIONS
 from beam_flowlogs.sqs_queue import MAX_RECEIVES
 
 DeadLetter = Annotated[
@@ -30,6 +31,18 @@ DeadLetter = Annotated[
 ]
 Window = Annotated[
     str, typer.Option("--rollup-window", help="Length of the roll-ups' windows, such as 60s; several: 60s,1h.")
+]
+Details = Annotated[
+    bool,
+    typer.Option(
+        "--rollup-details", help="Roll up distinct addresses and ports and top talkers too: about twice the CPU."
+    ),
+]
+Conversations = Annotated[
+    int,
+    typer.Option(
+        help=f"Keep so many conversations of each interface and window, the biggest; 0 to {MOST_CONVERSATIONS}."
+    ),
 ]
 Format = Annotated[
     str, typer.Option("--format", help="Fields of text objects without a header line: 'version account-id ...'.")
@@ -84,6 +97,8 @@ def job_config(
     *,
     dead_letter: str,
     window: str,
+    details: bool,
+    conversations: int,
     text_format: str,
     retry_for: float | None,
     max_plain_bytes: int,
@@ -100,6 +115,8 @@ def job_config(
         dead_letters=dead_letter,
         buckets=tuple(buckets),
         windows=parse_windows(window),
+        rollup_details=details,
+        conversations=conversations,
         names=names,
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days),

@@ -22,6 +22,8 @@ def replay(
     stage: opt.Stage = "",
     reason: opt.Reason = "",
     rollup_window: opt.Window = opt.DEFAULT_WINDOW,
+    rollup_details: opt.Details = False,
+    conversations: opt.Conversations = 0,
     text_format: opt.Format = "",
     rules: opt.Rules = None,
     webhook_url: opt.WebhookUrl = "",
@@ -36,7 +38,7 @@ def replay(
     """Put what was set aside through again, once its cause is mended, and mark what went through as replayed.
 
     An object of which anything was set aside is read again as a whole: what is indexed already stays as it is. What
-    fails again stays in the dead letters. Give the same --rollup-window and --format as the job that set it aside.
+    fails again stays in the dead letters. Give the same --rollup-... options and --format as the job that set it aside.
 
     Exit code 0: everything selected went through; 4: something stays in the dead letters; 1: it has failed.
 
@@ -47,6 +49,8 @@ def replay(
             bucket,
             dead_letter=dead_letter,
             window=rollup_window,
+            details=rollup_details,
+            conversations=conversations,
             text_format=text_format,
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,

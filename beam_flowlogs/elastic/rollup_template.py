@@ -11,6 +11,8 @@ from beam_flowlogs.rollup_details import DISTINCT, TOP
 _READ_ONLY = {"type": "long", "index": False, "doc_values": False}
 """Numbers of a list's entries: they are read beside their labels; on their own nobody can search for them."""
 
+_LABELS = {"port": "long", "protocol": "short", "action": "keyword"}
+
 
 def rollup_mapping() -> dict[str, Any]:
     """Return the mapping of the roll-up indices."""
@@ -31,9 +33,18 @@ def rollup_mapping() -> dict[str, Any]:
     }.items():
         put(properties, path, typed_property(es_type, searched=es_type != "long"))
     for name, top in TOP.items():
+        path = f"flowlogs.rollup.top.{name}"
+        if name == "conversations":
+            # Each an object of its own, so that they can be added up over roll-ups.
+            put(properties, path, {"type": "nested", "properties": {}})
         for label in top.labels:
-            put(properties, f"flowlogs.rollup.top.{name}.{label}", typed_property("long" if label == "port" else "ip"))
-        for value in (*(f".{value}" for value in top.values), "_short_by"):
-            put(properties, f"flowlogs.rollup.top.{name}{value}", _READ_ONLY)
+            put(properties, f"{path}.{label}", typed_property(_LABELS.get(label, "ip")))
+        for value in top.values:
+            put(
+                properties,
+                f"{path}.{value}",
+                typed_property("long", searched=False) if name == "conversations" else _READ_ONLY,
+            )
+        put(properties, f"{path}_short_by", _READ_ONLY)
     put(properties, "flowlogs.rollup.parts", {"type": "object", "enabled": False})
     return {"dynamic": "strict", "date_detection": False, "properties": properties}
