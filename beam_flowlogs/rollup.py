@@ -106,7 +106,7 @@ class RollUpKey(NamedTuple):
     @property
     def index_name(self) -> str:
         """The index of the window's month."""
-        return f"{ROLLUP_INDEX_PREFIX}{datetime.fromtimestamp(self.start, timezone.utc):%Y.%m}"
+        return _index_of_day(self.start // _DAY_S)
 
 
 class Part(NamedTuple):
@@ -146,7 +146,7 @@ def merge(
     """
     rollup = stored["flowlogs"]["rollup"] if stored else {}
     known: dict[str, list[Any]] = dict(rollup.get("parts", {}))
-    dimensions = {name: _at(stored, path) or "" for name, path in DIMENSIONS.items()}
+    dimensions = {name: (stored and _at(stored, path)) or "" for name, path in DIMENSIONS.items()}
     changed = False
     for part in parts:
         there = known.get(part.object_id)
@@ -236,14 +236,24 @@ def _iso(milliseconds_: int) -> str:
     return time.isoformat(timespec="milliseconds" if milliseconds_ % 1000 else "seconds").replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=10_000)
+def _index_of_day(day: int) -> str:
+    return f"{ROLLUP_INDEX_PREFIX}{datetime.fromtimestamp(day * _DAY_S, timezone.utc):%Y.%m}"
+
+
 def _put(tree: dict[str, Any], path: str, value: Any) -> None:
-    *parents, name = path.split(".")
+    *parents, name = _steps(path)
     for parent in parents:
         tree = tree.setdefault(parent, {})
     tree[name] = value
 
 
-def _at(tree: Mapping[str, Any] | None, path: str) -> Any:
-    for name in path.split("."):
-        tree = tree.get(name) if isinstance(tree, Mapping) else None
+def _at(tree: Any, path: str) -> Any:
+    for name in _steps(path):
+        tree = tree.get(name) if isinstance(tree, dict) else None
     return tree
+
+
+@lru_cache(maxsize=100)
+def _steps(path: str) -> tuple[str, ...]:
+    return tuple(path.split("."))

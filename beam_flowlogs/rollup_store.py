@@ -74,7 +74,7 @@ class RollUpStore:
                 key: stored[key].source for key, document in documents.items() if document is None and key in stored
             }
             result = self._writer.write(
-                pa.array([_item(key, documents[key], stored.get(key)) for key in keys], pa.binary())
+                pa.array([item_of(key, documents[key], stored.get(key)) for key in keys], pa.binary())
             )
             lost = set(result.conflicts) | {item.position for item in result.rejected}
             won = [key for position, key in enumerate(keys) if position not in lost]
@@ -110,7 +110,8 @@ class RollUpStore:
         return answer
 
 
-def _item(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored | None) -> bytes:
+def item_of(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored | None) -> bytes:
+    """Return the bulk item that writes a roll-up: over ``stored`` if it is still there, else if none is there."""
     target: dict[str, Any] = {"_index": key.index_name, "_id": key.id}
     if stored:
         target |= {"if_seq_no": stored.seq_no, "if_primary_term": stored.primary_term}
