@@ -44,6 +44,7 @@ integration: $(VENV)/installed
 	$(BIN)/pytest -m integration
 
 bench: $(VENV)/installed
+	$(BIN)/python -c 'import flowlogs_reader' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[bench]'
 	$(BIN)/python -m benchmarks.stages
 
 # A crash is written to the working directory: put it into tests/fuzz/found/TARGET, where it becomes a test.

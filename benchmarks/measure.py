@@ -6,9 +6,6 @@ alongside, because a shared machine's speed drifts from round to round: ratios h
 
 from __future__ import annotations
 
-import csv
-import gzip
-import importlib
 import multiprocessing
 import os
 import resource
@@ -34,6 +31,7 @@ from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import ObjectRef, parse_key
+from benchmarks.peers import FLOWLOGS_READER, flowlogs_reader
 
 _BUCKET = "flow-logs"
 _CHUNK = 1 << 20
@@ -166,19 +164,9 @@ def _whole(objects: Objects) -> tuple[int, float]:
 
 
 def _flowlogs_reader(objects: Objects) -> tuple[int, float]:
-    record = importlib.import_module("flowlogs_reader").FlowRecord
-    clock, records = _Clock(), 0
+    clock = _Clock()
     with clock:
-        for key in objects.keys:
-            with gzip.open(objects.folder / key, "rt") as text:  # as its own reader of S3 objects does
-                lines = csv.DictReader(text, delimiter=" ")
-                lines.fieldnames = [name.replace("-", "_") for name in lines.fieldnames or ()]
-                for line in lines:
-                    try:
-                        record(line)
-                    except ValueError:
-                        continue
-                    records += 1
+        records = flowlogs_reader(objects.folder / key for key in objects.keys)
     return records, clock.total
 
 
@@ -189,7 +177,7 @@ STAGES: dict[str, Callable[[Objects], tuple[int, float]]] = {
     "roll up": _parts,
     "send": _send,
     "S3 to sent bulk": _whole,
-    "flowlogs-reader": _flowlogs_reader,
+    FLOWLOGS_READER: _flowlogs_reader,
 }
 """Each stage runs once over objects and returns how many records it saw and the CPU-seconds it took."""
 

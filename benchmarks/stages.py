@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import platform
 import statistics
@@ -17,13 +16,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import peers
 from benchmarks.data import FORMATS, make_objects
 from benchmarks.measure import Cost, Objects, measure
 from benchmarks.record import RESULTS, append
 from benchmarks.stub import serving
 
 _OURS = ("inflate", "decode", "documents", "roll up", "send", "S3 to sent bulk")
-_PEER = "flowlogs-reader"
 _QUICK_RECORDS = 20_000
 _LIBRARIES = ("pyarrow", "numpy", "isal", "elasticsearch", "boto3")
 
@@ -50,13 +49,16 @@ def main() -> None:
         lines.append(line)
         if not options.json:
             print(_row(line), flush=True)
+    quoted = ["", *peers.quoted_table()] if any(line.format == "v2" for line in lines) else []
     if options.json:
         print(json.dumps([line._asdict() for line in lines]))
+    else:
+        print("\n".join(quoted))
     if options.record:
         run = f"`python -m benchmarks.stages --records {records} --rounds {rounds}`"
         libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
         about = f"{run}; Python {platform.python_version()}, {libraries}"
-        append("Stages", about, [*_HEAD, *map(_row, lines)])
+        append("Stages", about, [*_HEAD, *map(_row, lines), *quoted])
 
 
 def _options() -> argparse.Namespace:
@@ -85,8 +87,8 @@ def _measured(formats: list[str], records: int, rounds: int) -> Iterator[Line]:
 def _stages_of(name: str) -> Iterator[str]:
     yield from _OURS if name != "v2 Parquet" else _OURS[1:]  # Parquet inflates inside, column by column
     if name == "v2":
-        if importlib.util.find_spec("flowlogs_reader"):
-            yield _PEER
+        if peers.is_installed():
+            yield peers.FLOWLOGS_READER
         else:
             print("flowlogs-reader is not installed, so it is left out: pip install '.[bench]'", file=sys.stderr)
 
