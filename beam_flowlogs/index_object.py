@@ -64,16 +64,26 @@ def index_object(
     What is wrong with the object or its rows goes to the dead letters. Raises ObjectUnavailable and BulkGaveUp when S3
     or Elasticsearch stay out of reach for longer than the configuration waits.
     """
+    sent = send_object(ref, config, client, writer, dead_letters)
+    try:
+        return sent.finish()
+    finally:
+        sent.cancel()
+
+
+def send_object(
+    ref: ObjectRef, config: JobConfig, client: S3Client, writer: BulkWriter, dead_letters: DeadLetters
+) -> SentObject:
+    """Read one object to its end and send its documents, the last of them in the background. Raises as index_object."""
     try:
         opened = open_object(client, ref, retry_for=config.retry_for)
     except ObjectRejected as error:
-        file = _set_aside_object(ref, error.reason, error.detail, dead_letters)
-        return IndexedObject(ref, reason=error.reason, dead_letters=(file,))
+        return SentObject(ref, None, error.reason, error.detail, dead_letters)
     ref = ref._replace(etag=opened.etag)
-    with opened, writer.stream() as stream:
-        way = _Way(opened, ref, stream, dead_letters)
-        reason = detail = ""
-        try:
+    way = _Way(opened, ref, writer.stream(), dead_letters)
+    reason = detail = ""
+    try:
+        with opened:
             batches = decode(
                 opened.chunks(),
                 config.limits,
@@ -83,17 +93,41 @@ def index_object(
             )
             while (rows := _next(batches)) is not None:
                 way.add(rows, config)
-        except (DecodeError, ObjectRejected) as error:
-            reason = error.reason
-            detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
-        except ObjectChanged as error:
-            reason, detail = "object-changed", str(error)
+    except (DecodeError, ObjectRejected) as error:
+        reason = error.reason
+        detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
+    except ObjectChanged as error:
+        reason, detail = "object-changed", str(error)
+    except BaseException:
+        way.cancel()
+        raise
+    return SentObject(ref, way, reason, detail, dead_letters)
+
+
+class SentObject:
+    """An object that was read, with documents that may still be on their way; ``finish`` waits until they are durable.
+
+    ``reason`` and ``detail`` say why reading it ended early, if it did. One that is not finished must be cancelled, or
+    it is sent for ever.
+    """
+
+    def __init__(self, ref: ObjectRef, way: _Way | None, reason: str, detail: str, dead_letters: DeadLetters) -> None:
+        self._ref, self._way, self._reason, self._detail = ref, way, reason, detail
+        self._dead_letters = dead_letters
+
+    def finish(self) -> IndexedObject:
+        """Wait for everything sent, and return what became of the object. Raises BulkGaveUp."""
         # What was sent before it ended early can be found, so it counts: parts are what is durable, no more, no less.
-        done = way.finish()
-        if not reason:
+        done = self._way.finish() if self._way else IndexedObject(self._ref)
+        if not self._reason:
             return done
-        file = _set_aside_object(ref, reason, detail, dead_letters)
-        return done._replace(reason=reason, dead_letters=(*done.dead_letters, file))
+        file = _set_aside_object(self._ref, self._reason, self._detail, self._dead_letters)
+        return done._replace(reason=self._reason, dead_letters=(*done.dead_letters, file))
+
+    def cancel(self) -> None:
+        """Give up what is under way; after ``finish`` nothing is."""
+        if self._way:
+            self._way.cancel()
 
 
 @contextmanager
@@ -188,6 +222,10 @@ class _Way:
             parts=self._parts.finish() if self._parts else (),
             dead_letters=(*self._bad_rows.written, *self._bad_documents.written),
         )
+
+    def cancel(self) -> None:
+        """Give up what is under way."""
+        self._stream.cancel()
 
     def _settle(self, result: BulkResult) -> None:
         """Count the rows whose documents are durable. Bodies are collected in the order in which they were sent."""

@@ -1,22 +1,26 @@
 """Object refs in; raw documents durable in Elasticsearch, parts of roll-ups and progress out.
 
-One worker, one object at a time: rows never leave this step.
+Rows never leave this step. While the last documents of an object are on their way, the next objects are read.
 """
 
 from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.window import TimestampedValue
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer
-from beam_flowlogs.index_object import IndexedObject, index_object
+from beam_flowlogs.index_object import IndexedObject, SentObject, send_object
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.transforms.announce import decode_ref
 from beam_flowlogs.transforms.group_parts import encode_keyed_part
@@ -56,6 +60,19 @@ class ProcessObjects(beam.PTransform):
         )
 
 
+class _Sent(NamedTuple):
+    """An object whose documents are on their way, with its element's token and timestamp, and when it was begun."""
+
+    token: str
+    timestamp: Timestamp
+    began: float
+    object: SentObject
+
+
+def _placed(value: tuple[str, bytes], timestamp: Timestamp) -> WindowedValue:
+    return WindowedValue(value, timestamp, [GlobalWindow()])
+
+
 class _IndexFn(beam.DoFn):
     def __init__(self, config: JobConfig) -> None:
         self._config = config
@@ -64,24 +81,58 @@ class _IndexFn(beam.DoFn):
             for name in ("objects", "objects_rejected", "documents", "duplicates", "rejects", "retries", "bulk_bytes")
         }
         self._latency = Metrics.distribution("flowlogs", "bulk_ms")
+        self._sent: deque[_Sent] = deque()
 
-    def process(self, element: tuple[str, bytes]) -> Iterator[TimestampedValue | beam.pvalue.TaggedOutput]:
+    def start_bundle(self) -> None:
+        self.teardown()  # a bundle that failed leaves its objects behind
+
+    def process(
+        self, element: tuple[str, bytes], timestamp: Timestamp = beam.DoFn.TimestampParam
+    ) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
         token, data = element
         config = self._config
-        began = time.monotonic()
-        done = index_object(
-            decode_ref(data),
-            config,
-            s3_client(),
-            bulk_writer(config.elasticsearch, config.bulk),
-            counted_dead_letters(config),
-        )
-        self._count(done, time.monotonic() - began)
+        with self._cancelled_on_error():
+            # As many objects as bodies: small ones, of a body each, would else wait for each other's answer.
+            while len(self._sent) >= config.bulk.concurrency:
+                yield from self._finish(self._sent.popleft())
+            began = time.monotonic()
+            sent = send_object(
+                decode_ref(data),
+                config,
+                s3_client(),
+                bulk_writer(config.elasticsearch, config.bulk),
+                counted_dead_letters(config),
+            )
+            self._sent.append(_Sent(token, timestamp, began, sent))
+
+    def finish_bundle(self) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
+        with self._cancelled_on_error():
+            while self._sent:
+                yield from self._finish(self._sent.popleft())
+
+    def teardown(self) -> None:
+        while self._sent:
+            self._sent.popleft().object.cancel()
+
+    @contextmanager
+    def _cancelled_on_error(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:  # an interrupt too: what waits for ever would keep the process from ending
+            self.teardown()
+            raise
+
+    def _finish(self, sent: _Sent) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
+        try:
+            done = sent.object.finish()
+        finally:
+            sent.object.cancel()
+        self._count(done, time.monotonic() - sent.began)
         for key, part in done.parts:
-            yield TimestampedValue(encode_keyed_part(key, token, part), key.start)
-        if token != NO_MESSAGE:
+            yield _placed(encode_keyed_part(key, sent.token, part), Timestamp(key.start))
+        if sent.token != NO_MESSAGE:
             progress = Progress(indexed=1, parts=len(done.parts))
-            yield beam.pvalue.TaggedOutput("progress", (token, progress.encode()))
+            yield beam.pvalue.TaggedOutput("progress", _placed((sent.token, progress.encode()), sent.timestamp))
 
     def _count(self, done: IndexedObject, seconds: float) -> None:
         for name, count in (
