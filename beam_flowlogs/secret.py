@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
@@ -18,13 +19,18 @@ class SecretUnavailable(RuntimeError):  # noqa: N818
     """A secret could not be had; the message names it and never holds it."""
 
 
+def is_reference(text: str) -> bool:
+    """Tell whether `text` names a secret: env:NAME, file:/path, or a Secrets Manager or SSM parameter ARN."""
+    kind, _, rest = text.partition(":")
+    return bool(rest) and (kind in ("env", "file") or _service(text) in ("secretsmanager", "ssm"))
+
+
 def check(reference: str) -> str:
-    """Give back `reference` if it is one: env:NAME, file:/path, or a Secrets Manager or SSM parameter ARN.
+    """Give back `reference` if it is one.
 
     Raises ValueError otherwise, without repeating the text: it may be the secret itself, given by mistake.
     """
-    kind, _, rest = reference.partition(":")
-    if rest and (kind in ("env", "file") or _service(reference) in ("secretsmanager", "ssm")):
+    if is_reference(reference):
         return reference
     raise ValueError(
         "not a reference to a secret (the text is not shown, since it may be one): "
@@ -72,6 +78,8 @@ def _read_from_aws(arn: str) -> str:
     import boto3
     from botocore.exceptions import BotoCoreError, ClientError
 
+    # At DEBUG it logs whole answers, and these hold nothing but the secret.
+    logging.getLogger("botocore.parsers").setLevel(logging.INFO)
     service, region = _service(arn), arn.split(":")[3]
     try:
         client: Any = boto3.client(service, region_name=region)  # type: ignore[call-overload]

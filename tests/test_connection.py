@@ -96,6 +96,15 @@ def test_the_environment_gives_addresses_and_only_the_names_of_secrets() -> None
     assert ElasticsearchConfig.from_environment(basic).password == "env:ELASTICSEARCH_PASSWORD"
 
 
+@pytest.mark.parametrize(
+    "reference",
+    ["file:/run/secrets/key", "env:OTHER", "arn:aws:secretsmanager:eu-west-1:123456789012:secret:flowlogs-AbCdEf"],
+)
+def test_a_secret_variable_may_say_where_the_secret_is(reference: str) -> None:
+    config = ElasticsearchConfig.from_environment({"ELASTICSEARCH_URL": URL, "ELASTICSEARCH_API_KEY": reference})
+    assert config.api_key == reference
+
+
 def test_an_environment_without_an_address_says_how_to_get_one() -> None:
     with pytest.raises(ValueError, match=r"ELASTICSEARCH_URL.*flowlogs local up"):
         ElasticsearchConfig.from_environment({})

@@ -66,10 +66,11 @@ class ElasticsearchConfig:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> ElasticsearchConfig:
-        """The configuration that these variables describe: only the names of secret ones are kept.
+        """The configuration that these variables describe: of secret ones only a reference is kept.
 
         ELASTICSEARCH_URL (several with commas) or ELASTICSEARCH_CLOUD_ID; ELASTICSEARCH_API_KEY, or
-        ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_BEARER; ELASTICSEARCH_CA_CERTS.
+        ELASTICSEARCH_USERNAME and ELASTICSEARCH_PASSWORD, or ELASTICSEARCH_BEARER; ELASTICSEARCH_CA_CERTS. A secret
+        one holds the secret, which workers then look up in their own environment, or a reference to it.
         """
         urls = tuple(url.strip() for url in environment.get("ELASTICSEARCH_URL", "").split(",") if url.strip())
         cloud_id = environment.get("ELASTICSEARCH_CLOUD_ID", "")
@@ -80,7 +81,8 @@ class ElasticsearchConfig:
             )
 
         def named(variable: str) -> str:
-            return f"env:{variable}" if environment.get(variable) else ""
+            value = environment.get(variable, "")
+            return value if not value or secret.is_reference(value) else f"env:{variable}"
 
         return cls(
             urls=urls,

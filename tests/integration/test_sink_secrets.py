@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import uuid
 from typing import Any
 
@@ -25,6 +26,24 @@ def test_a_parameter_arn_leads_to_its_decrypted_text(aws: AwsEmulator) -> None:
     name = f"/elastic/{uuid.uuid4().hex}"
     client.put_parameter(Name=name, Value="the key", Type="SecureString")
     assert secret.resolve(f"arn:aws:ssm:{REGION}:000000000000:parameter{name}") == "the key"
+
+
+@pytest.mark.parametrize("kind", ["secretsmanager", "ssm"])
+def test_a_secret_of_aws_is_in_no_log_whatever_is_logged(
+    aws: AwsEmulator, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    value, name = f"hunter2-{uuid.uuid4().hex}", f"/elastic/{uuid.uuid4().hex}"
+    if kind == "ssm":
+        parameters: Any = boto3.client("ssm")
+        parameters.put_parameter(Name=name, Value=value, Type="SecureString")
+        arn = f"arn:aws:ssm:{REGION}:000000000000:parameter{name}"
+    else:
+        secrets: Any = boto3.client("secretsmanager")
+        arn = secrets.create_secret(Name=name, SecretString=value)["ARN"]
+    with caplog.at_level(logging.DEBUG):
+        assert secret.resolve(arn) == value
+    assert "botocore" in caplog.text
+    assert value not in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs import secret
-from beam_flowlogs.bulk import BulkGaveUp
+from beam_flowlogs.bulk import BulkConfig, BulkGaveUp
+from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.elastic.setup import set_up
+from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.run import drain
+from tests.conftest import NotifiedQueue
 from tests.integration.sink_input import assert_exact, ids_in, items, make_index, sending, writer
 
 pytestmark = pytest.mark.integration
@@ -128,3 +134,23 @@ def test_plain_http_to_a_tls_port_rejects_no_item(server: ElasticsearchServer, i
     plain = ElasticsearchConfig((server.url.replace("https", "http"),))
     with pytest.raises(BulkGaveUp, match="Check that Elasticsearch is up, and its address"):
         writer(plain, retry_for=0.2).write(items(index, 10))
+
+
+def test_with_a_wrong_key_a_drain_ends_clearly_and_acknowledges_nothing(
+    server: ElasticsearchServer, admin: Elasticsearch, make_queue: Callable[[], NotifiedQueue], tmp_path: Path
+) -> None:
+    set_up(admin)
+    queue = make_queue()
+    header = " ".join(DEFAULT_FORMAT).encode()
+    row = b"2 123456789012 eni-1 10.0.0.1 10.0.0.2 40000 443 6 10 840 1764000000 1764000059 ACCEPT OK"
+    boto3.client("s3").put_object(Bucket=queue.bucket, Key="a.log", Body=b"\n".join([header, row]))
+    file = tmp_path / "key"
+    file.write_text("bm8ta2V5OmF0LWFsbA==")
+    letters = tmp_path / "letters"
+    job = JobConfig(config(server, file), str(letters), (queue.bucket,), bulk=BulkConfig(retry_for=0.3), retry_for=0.3)
+    with pytest.raises(RuntimeError, match=r"401 security_exception.*Check the credentials"):
+        drain(job, queue.queue_url, [])
+    assert not list(letters.rglob("*.avro"))
+    file.write_text(key(admin, "flowlogs-*", "auto_configure", "read", "write")[1])
+    done = drain(job, queue.queue_url, [])
+    assert (done.messages_redelivered, done.messages_deleted, done.documents) == (1, 1, 1)
