@@ -2,6 +2,11 @@
 
 ``python -m benchmarks.throughput --help`` tells the options. Both send the same documents to the same real server, in
 turns, from a fresh process, with as many requests at once; the loop's bodies are rendered before the clock starts.
+
+``own``: the server has half of the cores and the sender the other half, as when each has a machine of its own; so the
+server is the limit, and what is lost is lost by sending too late. ``shared``: both take what they find, and whatever
+the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, and the
+share of the time from first to last request in which none was on the wire, when the server waited for us.
 """
 
 from __future__ import annotations
@@ -11,20 +16,22 @@ import multiprocessing
 import os
 import statistics
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import NamedTuple
 
 import boto3
 from elasticsearch import Elasticsearch
 
-from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.bulk import BulkConfig, BulkWriter
 from beam_flowlogs.bulk_request import SERIALIZERS
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.elastic.connection import ElasticsearchConfig
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.aws import AwsEmulator
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
@@ -36,57 +43,137 @@ _SLOTS = 4
 
 
 class Run(NamedTuple):
-    """One pass over all records: seconds, and the CPU-seconds of the sender and of Elasticsearch."""
+    """One pass over all records: seconds, CPU-seconds of the sender and of Elasticsearch, and the share of idling."""
 
     seconds: float
     sender_cpu_s: float
     server_cpu_s: float
+    idle: float
 
 
-def _backfill(url: str, bucket: str, letters: str) -> None:
+class Cores(NamedTuple):
+    """The cores of the server and those of the sender."""
+
+    server: frozenset[int]
+    sender: frozenset[int]
+
+
+def _cores(name: str) -> Cores:
+    everything = sorted(os.sched_getaffinity(0))
+    half = len(everything) // 2
+    if name == "shared":
+        return Cores(frozenset(everything), frozenset(everything))
+    return Cores(frozenset(everything[:half]), frozenset(everything[half:]))
+
+
+def _backfill(url: str, location: str, letters: str) -> float:
     from beam_flowlogs.run import backfill
 
-    config = JobConfig(ElasticsearchConfig(urls=(url,)), letters, (bucket,))
-    backfill(config, [f"s3://{bucket}/"], [])
+    config = JobConfig(ElasticsearchConfig(urls=(url,)), letters, (BUCKET,))
+    with _Watch(bulk_writer(config.elasticsearch, config.bulk)) as watch:
+        backfill(config, [location], [])
+    return watch.idle
 
 
-def _loop(url: str, bodies: Bodies) -> None:
+def _loop(url: str, bodies: Bodies) -> float:
     with Elasticsearch(url, request_timeout=600, serializers=SERIALIZERS) as client:
         replay(client, bodies.read(), BulkConfig().concurrency)
+    return 0.0
 
 
-def _timed(send: Callable[..., None], *arguments: object) -> tuple[float, float]:
+class _Watch:
+    """Looks every few milliseconds whether a writer has requests on the wire."""
+
+    def __init__(self, writer: BulkWriter) -> None:
+        self._writer = writer
+        self._seen: list[bool] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def _look(self) -> None:
+        while not self._over.wait(0.005):
+            self._seen.append(self._writer.in_flight > 0)
+
+    def __enter__(self) -> _Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def idle(self) -> float:
+        """The share of the time, from the first to the last request, in which there was none on the wire."""
+        busy = [at for at, seen in enumerate(self._seen) if seen]
+        return 1 - len(busy) / (busy[-1] - busy[0] + 1) if busy else 0.0
+
+
+def _timed(send: Callable[..., float], *arguments: object) -> tuple[float, float, float]:
     """Run in a fresh process: the imports are over when the clock starts."""
     import beam_flowlogs.run  # noqa: F401
 
     started, cpu = time.monotonic(), time.process_time()
-    send(*arguments)
-    return time.monotonic() - started, time.process_time() - cpu
+    idle = send(*arguments)
+    return time.monotonic() - started, time.process_time() - cpu, idle
 
 
-def _measure(server: ElasticsearchServer, records: int, send: Callable[..., None], *arguments: object) -> Run:
-    client = Elasticsearch(server.url, request_timeout=600)
-    for index in list(client.indices.get(index="flowlogs-*")):
-        client.indices.delete(index=index)
-    before = cpu_s(server.pid)
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        seconds, sender = process.submit(_timed, send, *arguments).result()
-    run = Run(seconds, sender, cpu_s(server.pid) - before)
-    client.indices.refresh(index="flowlogs-raw-*")
-    found = client.count(index="flowlogs-raw-*")["count"]
-    if found < records:
-        raise RuntimeError(f"{found} of {records} documents are there: nothing of this run may be compared")
-    return run
+class Bench:
+    """A server and a bucket of flow logs; the server keeps to its cores, everything else to the sender's."""
+
+    def __init__(self, folder: Path, cores: Cores, bodies: Bodies, records: int) -> None:
+        self._bodies, self._records = bodies, records
+        self._letters = str(folder / "letters")
+        # Threads and processes inherit the cores of whoever starts them; Java counts them at its start.
+        os.sched_setaffinity(0, cores.server)
+        self._server = ElasticsearchServer(folder / "elasticsearch")
+        self._server.start()
+        os.sched_setaffinity(0, cores.sender)
+        self._client = Elasticsearch(self._server.url, request_timeout=600)
+        set_up(self._client)
+
+    def close(self) -> None:
+        """End the server."""
+        self._server.stop()
+
+    def start(self) -> Run:
+        """A backfill of nothing."""
+        return self._measure(0, _backfill, self._server.url, f"s3://{BUCKET}/nothing/", self._letters)
+
+    def loop(self) -> Run:
+        """The bare loop."""
+        return self._measure(self._records, _loop, self._server.url, self._bodies)
+
+    def backfill(self) -> Run:
+        """The whole way."""
+        return self._measure(self._records, _backfill, self._server.url, f"s3://{BUCKET}/", self._letters)
+
+    def _measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+        client = self._client
+        for index in list(client.indices.get(index="flowlogs-*")):
+            client.indices.delete(index=index)
+        before = cpu_s(self._server.pid)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            seconds, sender, idle = process.submit(_timed, send, *arguments).result()
+        run = Run(seconds, sender, cpu_s(self._server.pid) - before, idle)
+        client.indices.refresh(index="flowlogs-raw-*")
+        found = client.count(index="flowlogs-raw-*")["count"]
+        if found != records:
+            raise RuntimeError(f"{found} of {records} documents are there: nothing of this run may be compared")
+        return run
 
 
 @contextmanager
-def _servers(folder: Path) -> Iterator[ElasticsearchServer]:
-    with ExitStack() as stack:
-        aws = stack.enter_context(AwsEmulator(folder / "aws"))
-        os.environ |= aws.environment()
-        server = stack.enter_context(ElasticsearchServer(folder / "elasticsearch"))
-        set_up(Elasticsearch(server.url, request_timeout=600))
-        yield server
+def _bench(folder: Path, cores: Cores, bodies: Bodies, records: int) -> Iterator[Bench]:
+    before = os.sched_getaffinity(0)
+    bench = Bench(folder, cores, bodies, records)
+    try:
+        yield bench
+    finally:
+        bench.close()
+        os.sched_setaffinity(0, before)
 
 
 def main() -> None:
@@ -94,50 +181,68 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000, help="records of a pass (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="passes of each after one to warm up (%(default)s)")
+    parser.add_argument("--cores", choices=("own", "shared"), help="default: one after the other")
     parser.add_argument("--record", action="store_true", help="append the table to results.md")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="flowlogs-bench-") as temporary:
-        folder = Path(temporary)
-        folder.chmod(0o755)  # under root, Elasticsearch runs as somebody else
-        with _servers(folder) as server:
-            s3 = boto3.client("s3")
-            s3.create_bucket(Bucket=BUCKET)
-            bodies = Bodies(
-                folder / "bodies",
-                version=2,
-                records=options.records,
-                slots=_SLOTS,
-                keep=lambda key, body: s3.put_object(Bucket=BUCKET, Key=key, Body=body),
-            )
-            loops, backfills = [], []
-            for _ in range(options.rounds + 1):
-                loops.append(_measure(server, options.records, _loop, server.url, bodies))
-                letters = str(folder / "letters")
-                backfills.append(_measure(server, options.records, _backfill, server.url, BUCKET, letters))
-    lines = _table(loops[1:], backfills[1:], options.records)
+    lines = list(_HEAD)
     print("\n".join(lines))
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="flowlogs-bench-")))
+        folder.chmod(0o755)  # under root, Elasticsearch runs as somebody else
+        os.environ |= stack.enter_context(AwsEmulator(folder / "aws")).environment()
+        s3 = boto3.client("s3")
+        s3.create_bucket(Bucket=BUCKET)
+        bodies = Bodies(
+            folder / "bodies",
+            version=2,
+            records=options.records,
+            slots=_SLOTS,
+            keep=lambda key, body: s3.put_object(Bucket=BUCKET, Key=key, Body=body),
+        )
+        for name in [options.cores] if options.cores else ["own", "shared"]:
+            cores = _cores(name)
+            with _bench(folder / name, cores, bodies, options.records) as bench:
+                lines += _measured(name, bench, len(cores.server), options)
     if options.record:
         about = f"`python -m benchmarks.throughput --records {options.records}`: all on one machine"
         append("Backfill beside a bare loop over ready bodies", about, lines)
 
 
-def _table(loops: list[Run], backfills: list[Run], records: int) -> list[str]:
-    lines = [
-        "| round | loop, records/s | backfill | ratio | CPU-s per million: loop | backfill | server, loop | backfill |",
-        "|--:|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+def _measured(name: str, bench: Bench, server_cores: int, options: argparse.Namespace) -> list[str]:
+    lines, ratios, without_start = [], [], []
+    for number in range(options.rounds + 1):
+        loop, backfill, start = bench.loop(), bench.backfill(), bench.start()
+        if number == 0:
+            continue
+        ratios.append(loop.seconds / backfill.seconds)
+        without_start.append(loop.seconds / (backfill.seconds - start.seconds))
+        lines.append(_row(name, number, server_cores, options.records, loop, backfill, start))
+        print(lines[-1], flush=True)
+    median = (
+        f"| {name} | median | | | {statistics.median(ratios):.2f} | {statistics.median(without_start):.2f} | | | | |"
+    )
+    print(median, flush=True)
+    return [*lines, median]
+
+
+_HEAD = (
+    "| cores | round | loop, records/s | backfill | ratio | net of start | CPU-s/M of both | server | busy | idle |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+)
+"""Sender's and server's CPU-seconds per million, how much of the server's cores was busy; and the backfill's idling."""
+
+
+def _row(name: str, number: int, server_cores: int, records: int, loop: Run, backfill: Run, start: Run) -> str:
     million = records / 1e6
-    for number, (loop, backfill) in enumerate(zip(loops, backfills), 1):
-        lines.append(
-            f"| {number} | {records / loop.seconds:,.0f} | {records / backfill.seconds:,.0f} "
-            f"| {loop.seconds / backfill.seconds:.2f} | {loop.sender_cpu_s / million:.1f} "
-            f"| {backfill.sender_cpu_s / million:.1f} | {loop.server_cpu_s / million:.1f} "
-            f"| {backfill.server_cpu_s / million:.1f} |"
-        )
-    ratio = statistics.median(loop.seconds / backfill.seconds for loop, backfill in zip(loops, backfills))
-    ours = sum(run.sender_cpu_s for run in backfills)
-    share = ours / (ours + sum(run.server_cpu_s for run in backfills))
-    return [*lines, "", f"Median ratio {ratio:.2f}; the backfill takes {share:.0%} of all CPU, Elasticsearch the rest."]
+    busy = [f"{run.server_cpu_s / run.seconds / server_cores:.0%}" for run in (loop, backfill)]
+    return (
+        f"| {name} | {number} | {records / loop.seconds:,.0f} | {records / backfill.seconds:,.0f} "
+        f"| {loop.seconds / backfill.seconds:.2f} "
+        f"| {loop.seconds / (backfill.seconds - start.seconds):.2f} ({start.seconds:.1f}) "
+        f"| {loop.sender_cpu_s / million:.1f} / {backfill.sender_cpu_s / million:.1f} "
+        f"| {loop.server_cpu_s / million:.1f} / {backfill.server_cpu_s / million:.1f} "
+        f"| {busy[0]} / {busy[1]} | {backfill.idle:.0%} |"
+    )
 
 
 if __name__ == "__main__":
