@@ -1,6 +1,7 @@
 """Real servers for the integration tests: started when the first test asks, gone when the session ends.
 
 FLOWLOGS_TEST_HOME names a folder to keep the unpacked Elasticsearch in; without it, that is the user's own cache.
+FLOWLOGS_TEST_ELASTICSEARCH names its release (such as 8.14.1); without it, that is the newest that Java here can run.
 """
 
 from __future__ import annotations
@@ -67,9 +68,10 @@ def make_home() -> Iterator[Callable[[], Path]]:
 
 @pytest.fixture(scope="session")
 def elasticsearch_options() -> dict[str, Any]:
-    """What every Elasticsearch of a test shares: a small heap, and the cache that the environment names."""
+    """What every Elasticsearch of a test shares: a small heap, and the cache and release that the environment names."""
     cache = os.environ.get("FLOWLOGS_TEST_HOME")
-    return {"heap": "512m", "cache": Path(cache) if cache else None}
+    version = os.environ.get("FLOWLOGS_TEST_ELASTICSEARCH", "")
+    return {"heap": "512m", "cache": Path(cache) if cache else None, "version": version}
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def server(
     cache = elasticsearch_options["cache"] or cache_folder()
     if version != choose()[0].version and not (cache / f"elasticsearch-{version}").exists():
         pytest.skip(f"Elasticsearch {version} is not in {cache}: a gigabyte that is fetched only for the default one")
-    with ElasticsearchServer(make_home(), version=version, **elasticsearch_options) as started:
+    with ElasticsearchServer(make_home(), **(elasticsearch_options | {"version": version})) as started:
         yield started
 
 
@@ -195,3 +195,27 @@ def test_the_command_says_what_it_did_and_what_retention_is_left_to_do(
     wrong = run.invoke(app, ["setup", "--keep-raw", "1 month"])
     assert wrong.exit_code == 2
     assert "whole days" in wrong.output
+
+
+def test_a_data_stream_takes_documents_once_until_it_rolls_over(client: Elasticsearch) -> None:
+    """The caveat of docs/elasticsearch.md, as the server has it."""
+    set_up(client)
+    client.indices.put_index_template(
+        name="own-streams",
+        index_patterns=["flowlogs-raw-*"],
+        priority=400,
+        data_stream={},
+        composed_of=["flowlogs-raw@settings", "flowlogs-raw@mappings"],
+    )
+    try:
+        (document,) = _documents(("interface-id", "end"), {"interface-id": ["eni-1"], "end": [START]})
+        first = client.options(ignore_status=409).create(index=INDEX, id="1", document=document, refresh=True)
+        again = client.options(ignore_status=409).create(index=INDEX, id="1", document=document, refresh=True)
+        client.indices.rollover(alias=INDEX)
+        late = client.options(ignore_status=409).create(index=INDEX, id="1", document=document, refresh=True)
+        assert (first.meta.status, again.meta.status, late.meta.status) == (201, 409, 201)
+        assert client.count(index=INDEX)["count"] == 2
+    finally:
+        client.options(ignore_status=(400, 404, 405)).indices.delete_data_stream(name=INDEX)
+        client.options(ignore_status=(400, 404)).indices.delete(index=INDEX)
+        client.options(ignore_status=404).indices.delete_index_template(name="own-streams")

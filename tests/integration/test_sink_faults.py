@@ -76,14 +76,13 @@ def test_a_server_that_is_down_at_the_start_is_awaited_or_given_up_as_configured
     assert_exact(client, index, COUNT, result)
 
 
-def test_a_server_killed_in_mid_bulk_and_back_half_a_minute_later_has_everything_once(
+def test_a_server_killed_in_mid_bulk_and_back_later_has_everything_once(
     server: ElasticsearchServer, config: ElasticsearchConfig, client: Elasticsearch, index: str
 ) -> None:
     with sending(writer(config, max_actions=200), items(index, COUNT)) as future:
         while not ids_in(client, index):
             assert not future.done()
         server.kill()
-        time.sleep(30)
         assert not future.done()
         server.start()
         result = future.result(60)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
@@ -15,7 +16,7 @@ from beam_flowlogs.bulk_item import ItemFormat
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.reject import Reject
-from beam_flowlogs.transforms.write_elasticsearch import WriteToElasticsearch
+from beam_flowlogs.transforms.write_elasticsearch import WriteToElasticsearch, Written
 from tests.integration.fault_proxy import Fault, FaultProxy
 
 pytestmark = pytest.mark.integration
@@ -55,3 +56,37 @@ def test_documents_and_rejects_are_the_input_whatever_the_way_does(elasticsearch
         client.indices.refresh(index=f"{name}-*")
         counts = [client.count(index=f"{name}-{day}")["count"] for day in ("1970.01.01", "1970.01.02")]
         assert counts == [COUNT // 2, COUNT // 2 - 5]
+
+
+def _run(url: str, documents: list[dict[str, Any]], item_format: ItemFormat, expected: Written) -> None:
+    with beam.Pipeline("FnApiRunner", options=PipelineOptions([])) as p:
+        writes = p | beam.Create(documents) | WriteToElasticsearch(ElasticsearchConfig((url,)), item_format, bulk=BULK)
+        totals = writes.written | beam.CombineGlobally(_total)
+        assert_that(totals, equal_to([expected]))
+
+
+def _total(parts: Iterable[Written]) -> Written:
+    return Written(*(sum(column) for column in zip(Written(0, 0, 0), *parts, strict=True)))
+
+
+def test_updates_merge_into_what_is_there_or_make_it(elasticsearch: ElasticsearchServer) -> None:
+    index = f"sink-{uuid.uuid4().hex[:8]}"
+    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
+    updates = ItemFormat(index, operation="update")
+    _run(elasticsearch.url, [{"_id": "1", "old": 1}], updates, Written(1, 0, 0))
+    _run(elasticsearch.url, [{"_id": "1", "new": 2}, {"_id": "2", "new": 3}], updates, Written(2, 0, 0))
+    assert client.get(index=index, id="1")["_source"] == {"old": 1, "new": 2}
+    assert client.get(index=index, id="2")["_source"] == {"new": 3}
+
+
+def test_documents_go_to_their_routing_and_the_newest_version_stays(elasticsearch: ElasticsearchServer) -> None:
+    index = f"sink-{uuid.uuid4().hex[:8]}"
+    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
+    client.indices.create(index=index, settings={"number_of_shards": 4, "number_of_replicas": 0})
+    versions = ItemFormat(index, operation="index", routing="tenant", version="_version")
+    document = {"_id": "1", "tenant": "a"}
+    _run(elasticsearch.url, [document | {"_version": 5, "n": "new"}], versions, Written(1, 0, 0))
+    _run(elasticsearch.url, [document | {"_version": 3, "n": "old"}], versions, Written(0, 1, 0))
+    found = client.get(index=index, id="1", routing="a")
+    assert (found["_routing"], found["_version"]) == ("a", 5)
+    assert found["_source"] == {"tenant": "a", "n": "new"}
