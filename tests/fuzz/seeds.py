@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import pyarrow as pa
 
+from beam_flowlogs.fields import FIELDS
 from beam_flowlogs.generate import encode_parquet
 from tests.golden import GOLDEN
 
@@ -59,6 +60,22 @@ def _parquets() -> list[bytes]:
     return files
 
 
-def seeds() -> Mapping[str, Sequence[bytes]]:
-    """Return the first inputs of each target."""
-    return {"notification": _notifications(), "text": _texts(), "parquet": _parquets()}
+SEEDS: Mapping[str, Callable[[], list[bytes]]] = {
+    "notification": _notifications,
+    "text": _texts,
+    "parquet": _parquets,
+}
+"""The first inputs of each target."""
+
+_JSON = ("null", "true", "[]", "{}", '""', "-1", "1e9", "%2B", "%", "+", "\\u0000", "\\ud800", "s3:", "2.0", "3.0")
+_NAMES = ("Records", "eventVersion", "eventName", "ObjectCreated:Copy", "s3", "bucket", "name", "object", "key", "size",
+          "eTag", "versionId", "Type", "Notification", "Message", "Event", "s3:TestEvent", "detail-type", "detail",
+          "Object Created", "source", "aws.s3", "version", "etag", "version-id")  # fmt: skip
+_VALUES = ("-", "OK", "NODATA", "SKIPDATA", "ACCEPT", "REJECT", "::1", "10.0.0.1", "1764000059", "1764000059123", "0x1",
+           "65536", "\t", "\r")  # fmt: skip
+WORDS: Mapping[str, Sequence[bytes]] = {
+    "notification": [word.encode() for word in (*_JSON, *_NAMES)],
+    "text": [word.encode() for word in (*_VALUES, *(field.name for field in FIELDS))],
+    "parquet": [b"PAR1"],
+}
+"""Words that mutation may put in."""
