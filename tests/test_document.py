@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Iterator
+from ipaddress import ip_address
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +26,8 @@ BUCKET, KEY = "a-bucket", 'a "key"\\ with\nwhat needs escaping \u2014'
 
 
 def _rows(*lines: str) -> Rows:
-    (rows,) = decode(iter(["\n".join([*lines, ""]).encode()]), Limits(), slot_ms=SLOT_MS)
+    in_one = Limits(piece_bytes=64 << 20)
+    (rows,) = decode(iter(["\n".join([*lines, ""]).encode()]), in_one, slot_ms=SLOT_MS)
     assert rows.bad == ()
     return rows
 
@@ -87,6 +91,34 @@ def test_any_records_become_the_documents_of_the_reference(
 
     assert whole == expected
     assert sorted(parted, key=lambda document: document["log"]["offset"]) == expected
+
+
+@pytest.mark.parametrize("lacking", [0.0, 0.1, 0.9], ids=["complete", "with gaps", "mostly gaps"])
+def test_records_of_many_values_become_the_documents_of_the_reference(lacking: float) -> None:
+    # Beyond some thousand combinations columns are rendered by row and not by value.
+    chance = random.Random(7)
+    names = [field.name for field in FIELDS if field.name != "protocol"] + ["protocol", "new-field"]
+
+    def value(name: str) -> str:
+        if name != "log-status" and chance.random() < lacking:
+            return "-"
+        if name in ("start", "end"):
+            return str(START * 1000 + chance.randrange(10_000_000))
+        if name in ADDRESSES:
+            return str(ip_address(chance.getrandbits(32) if chance.random() < 0.7 else chance.getrandbits(128)))
+        if name == "protocol":
+            return str(chance.choice(sorted(TRANSPORTS)))
+        return str(chance.randrange(1 << 16)) if name in NUMBERS else f'{chance.randrange(1 << 20)}"\u00e9'
+
+    records = [[value(name) for name in names] for _ in range(3000)]
+    rows = _rows(" ".join(names), *(" ".join(record) for record in records))
+
+    documents = [document for _, document in _items(rows, Origin(BUCKET, KEY, "A" * 16, "1", "eu-west-1"))]
+
+    assert documents == [
+        reference_document(dict(zip(names, record)), at, BUCKET, KEY, "1", "eu-west-1", SLOT_MS)
+        for at, record in enumerate(records)
+    ]
 
 
 def test_an_item_creates_a_document_in_the_index_of_its_day_whatever_time_zone_the_machine_is_in() -> None:
