@@ -60,4 +60,5 @@ def backfill(
 
         return run.backfill(config, urls, context.args)
 
-    run_job("Indexed", config, context.args, job, as_json=as_json, verbose=verbose)
+    nothing = f"There are no objects below {', '.join(urls)}"
+    run_job("Indexed", nothing, config, context.args, job, as_json=as_json, verbose=verbose)

@@ -67,4 +67,4 @@ def drain(
 
         return run.drain(config, queue_url, context.args, limit=limit, max_receives=max_receives)
 
-    run_job("Drained", config, context.args, job, as_json=as_json, verbose=verbose)
+    run_job("Drained", "The queue is empty.", config, context.args, job, as_json=as_json, verbose=verbose)

@@ -21,6 +21,7 @@ SET_ASIDE = 4
 """A job has finished, and something of it is in the dead letters."""
 NOTHING = 5
 """There was nothing to verify."""
+INTERRUPTED = 130  # what a shell says of a program that a Ctrl-C has ended
 
 
 @contextmanager
@@ -40,6 +41,8 @@ def one_line_errors() -> Iterator[None]:
         yield
     except typer.Exit:
         raise
+    except KeyboardInterrupt as error:
+        raise _interrupted() from error
     except TransportError as error:
         say_error(
             f"Elasticsearch at {_address()} does not answer ({error}): check ELASTICSEARCH_URL, or start one on this "
@@ -50,9 +53,17 @@ def one_line_errors() -> Iterator[None]:
         say_error(f"Elasticsearch at {_address()} refuses the credentials ({error}): check ELASTICSEARCH_API_KEY")
         raise typer.Exit(FAILED) from error
     except Exception as error:
+        gist = _gist(error)
+        if gist == KeyboardInterrupt.__name__:  # a worker in this process was interrupted, and Beam says so
+            raise _interrupted() from error
         logging.getLogger("beam_flowlogs").debug("failed", exc_info=True)
-        say_error(_gist(error))
+        say_error(gist)
         raise typer.Exit(FAILED) from error
+
+
+def _interrupted() -> typer.Exit:
+    say_warning("interrupted: nothing is lost, what was under way is done again the next time")
+    return typer.Exit(INTERRUPTED)
 
 
 def say_error(message: str) -> None:

@@ -19,6 +19,7 @@ from beam_flowlogs.reject import DeadLetters
 
 def run_job(
     title: str,
+    nothing: str,
     config: JobConfig,
     beam_args: Sequence[str],
     job: Callable[[], Outcome],
@@ -26,7 +27,10 @@ def run_job(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Run ``job`` and print what it did. Exit code 4 when anything of it is in the dead letters."""
+    """Run ``job`` and print what it did, or ``nothing`` when it did nothing.
+
+    Exit code 4 when anything of it is in the dead letters.
+    """
     log_to_stderr(verbose=verbose)
     from beam_flowlogs.beam_options import is_local, runner_of  # here: importing Beam takes a second
 
@@ -40,6 +44,6 @@ def run_job(
             DeadLetters(config.dead_letters).check(config.retry_for)
         with progress(verbose=verbose):
             outcome = job()
-    show_outcome(title, outcome, config, as_json=as_json)
+    show_outcome(title, nothing, outcome, config, as_json=as_json)
     if outcome.has_rejects:
         raise typer.Exit(SET_ASIDE)

@@ -65,4 +65,5 @@ def replay(
 
         return run.replay(config, selection, context.args)
 
-    run_job("Replayed", config, context.args, job, as_json=as_json, verbose=verbose)
+    nothing = f"There are no such dead letters in {dead_letter}"
+    run_job("Replayed", nothing, config, context.args, job, as_json=as_json, verbose=verbose)

@@ -31,12 +31,15 @@ def print_json(data: object) -> None:
     typer.echo(orjson.dumps(data, option=orjson.OPT_INDENT_2))
 
 
-def show_outcome(title: str, outcome: Outcome, config: JobConfig, *, as_json: bool) -> None:
-    """Print the counts that are not 0, or all as JSON; and on stderr what was set aside, why, and the cure."""
+def show_outcome(title: str, nothing: str, outcome: Outcome, config: JobConfig, *, as_json: bool) -> None:
+    """Print the counts that are not 0 (``nothing`` if all are), or all as JSON.
+
+    What was set aside, why, and the cure go to stderr.
+    """
     if as_json:
         print_json(asdict(outcome))
     else:
-        _show_counts(title, outcome)
+        _show_counts(title, nothing, outcome)
     warn_of_rejects(outcome, config)
 
 
@@ -57,7 +60,8 @@ def warn_of_rejects(outcome: Outcome, config: JobConfig) -> None:
     others = [group for group in outcome.set_aside if group.reason != _NOT_ALLOWED]
     for group in outcome.set_aside:
         if group.reason == _NOT_ALLOWED:
-            _say("If these buckets are yours, give them to the next run too, with --bucket, and now run:")
+            allowed = " ".join(f"--bucket {bucket}" for bucket in group.buckets)
+            _say(f"If that is to be read, give the next run {allowed} too, and put these through now:")
             _say(f"  {_replay(config, group.buckets, '--reason', _NOT_ALLOWED)}")
     if others or not outcome.set_aside:
         _say(f"Once it is mended: {_replay(config, config.buckets)}")
@@ -70,12 +74,12 @@ def _replay(config: JobConfig, buckets: tuple[str, ...], *selection: str) -> str
     return command("replay", "--dead-letter", config.dead_letters, *named, *selection, *more)
 
 
-def _show_counts(title: str, outcome: Outcome) -> None:
+def _show_counts(title: str, nothing: str, outcome: Outcome) -> None:
     counts = asdict(outcome)
     del counts["set_aside"]
     shown = {_label(name): count for name, count in counts.items() if count}
     if not shown:
-        typer.echo(f"{title}: nothing to do")
+        typer.echo(nothing)
         return
     table = Table(title=title, show_header=False, title_justify="left")
     table.add_column()

@@ -36,9 +36,9 @@ def _elasticsearch_is_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
 def drained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
     """Run `flowlogs drain` with a job that ends with this outcome."""
 
-    def invoke(outcome: Outcome | Exception, *arguments: str) -> Any:
+    def invoke(outcome: Outcome | BaseException, *arguments: str) -> Any:
         def drain(*_: object, **__: object) -> Outcome:
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 raise outcome
             return outcome
 
@@ -124,6 +124,33 @@ def test_a_value_error_of_a_worker_is_no_wrong_argument(drained: Callable[..., A
 
     assert result.exit_code == 1
     assert result.stderr == "Error: ValueError: 'x' is broken\n"
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt(), RuntimeError("Traceback ...\nKeyboardInterrupt")])
+def test_an_interruption_is_no_failure(drained: Callable[..., Any], interruption: BaseException) -> None:
+    result = drained(interruption)
+
+    assert result.exit_code == 130
+    assert "interrupted: nothing is lost" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["drain", "--queue-url", URL, "--bucket", "logs"], "The queue is empty."),
+        (["backfill", "s3://logs/a", "s3://logs/b"], "There are no objects below s3://logs/a, s3://logs/b"),
+        (["replay", "--bucket", "logs"], "There are no such dead letters in "),
+    ],
+)
+def test_a_job_that_finds_nothing_says_where_it_has_looked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    monkeypatch.setattr(run, arguments[0], lambda *_, **__: Outcome())
+    result = RUN.invoke(app, [*arguments, "--dead-letter", str(tmp_path)])
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith(message)
 
 
 def test_a_place_for_dead_letters_that_cannot_be_written_is_found_before_the_job_begins(
