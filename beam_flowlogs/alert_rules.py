@@ -204,7 +204,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "port-scan": Kind("one source was rejected at `ports` different ports", {"ports": 25}, _port_scan),
     "unanswered": Kind(
-        "`connections` to one service, and `share` of those begun, were accepted and not answered (needs tcp-flags)",
+        "`connections` to one service, and `share` of those begun, were accepted and not answered",
         {"connections": 5, "share": 0.8}, _unanswered,
     ),
     "bytes-above": Kind("at least `bytes` in one window", {"bytes": 10**12}, _bytes_above),

@@ -12,6 +12,8 @@ from beam_flowlogs.inflate import Limits
 from beam_flowlogs.rollup import check_windows
 from beam_flowlogs.rollup_details import MOST_CONVERSATIONS
 
+DEFAULT_LATENESS_S = 7200
+
 
 @dataclass(frozen=True)
 class JobConfig:
@@ -34,7 +36,7 @@ class JobConfig:
     windows: tuple[int, ...] = (60,)
     rollup_details: bool = False
     conversations: int = 0
-    lateness_s: int = 7200
+    lateness_s: int = DEFAULT_LATENESS_S
     alerts: AlertConfig = field(default_factory=AlertConfig)
     names: tuple[str, ...] = ()
     retry_for: float | None = None
@@ -52,7 +54,7 @@ class JobConfig:
         if self.lateness_s < self.windows[-1]:
             raise ValueError(
                 f"the allowed lateness of {self.lateness_s} s is shorter than a window of {self.windows[-1]} s: "
-                "allow at least the longest window"
+                "allow at least the longest window (--allowed-lateness)"
             )
 
     def allows(self, bucket: str) -> bool:

@@ -56,13 +56,18 @@ COUNTERS: tuple[str, ...] = (
 """The order of a part's counters; new ones go to the end, since parts are stored for as long as their roll-ups."""
 
 
+def parse_duration(text: str) -> int:
+    """Return the seconds of a length of time such as ``60s``, ``5m`` or ``2h``; 0 if it is none."""
+    match = re.fullmatch(r"(\d{1,6})([smh])", text)
+    return int(match[1]) * _UNITS[match[2]] if match else 0
+
+
 def parse_window(text: str) -> int:
     """Return the seconds of a window such as ``60s``, ``5m`` or ``1h``.
 
     Raises ValueError if it does not divide a day.
     """
-    match = re.fullmatch(r"(\d{1,6})([smh])", text)
-    seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+    seconds = parse_duration(text)
     if not seconds or _DAY_S % seconds:
         raise ValueError(f"{text!r} is no roll-up window: give a length that divides a day, such as 60s, 5m or 1h")
     return seconds

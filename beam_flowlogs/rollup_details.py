@@ -58,7 +58,7 @@ TOP: Mapping[str, Top] = {
     "unanswered": Top(
         ("address", "port"),
         ("missing", "begun"),
-        "services whose accepted connections were begun (SYN) more often than answered (SYN-ACK)",
+        "services whose accepted connections were begun more often than answered",
     ),
     "conversations": Top(
         ("source", "destination", "port", "protocol", "action"),
@@ -70,6 +70,12 @@ TOP: Mapping[str, Top] = {
 """Lists of the biggest ten, by name; of conversations, as many of each object as are asked for."""
 
 _COMPACT_AT = 1_000_000
+
+_TCP = 6
+_SYN, _SYN_ACK = 2, 18
+_ATTEMPT_PACKETS, _ATTEMPT_BYTES = 3, 80
+"""A connection attempt is sent again after one and three seconds; a SYN has 40 to 80 bytes."""
+_ATTEMPTS = 3
 
 Details = Sequence[Any]
 """What a part carries: for each of DISTINCT ``[estimate, coupons]``, then for each of TOP its list; None is nothing."""
@@ -96,14 +102,15 @@ class DetailsOfObject:
         if self._conversations:
             self._add_conversations(_Batch(group, rows, columns))
         rejected = _is(columns.get("action"), "REJECT", len(group))
-        flags = _integers(columns.get("tcp_flags"), len(group)) & 18
         if rejected.any():
             self._add_rejected(_Batch(group[rejected], rows, columns, rejected))
-        begun_or_answered = (flags >= 2) & (flags != 16) & ~rejected
-        if begun_or_answered.any():
-            self._add_handshakes(
-                _Batch(group[begun_or_answered], rows, columns, begun_or_answered), flags[begun_or_answered] == 18
-            )
+        if "tcp_flags" in columns:
+            flags = _integers(columns["tcp_flags"], len(group)) & _SYN_ACK
+            told, answered = (flags >= _SYN) & (flags != _SYN_ACK - _SYN) & ~rejected, flags == _SYN_ACK
+        else:
+            told, answered = _attempts(group, rows, columns, ~rejected)
+        if told.any():
+            self._add_handshakes(_Batch(group[told], rows, columns, told), answered[told])
         self._held += len(group)
         if self._held > _COMPACT_AT:
             self._held = 0
@@ -194,6 +201,40 @@ def combined(parts: Sequence[Details]) -> dict[str, Any]:
             if entries:
                 biggest |= {name: entries, f"{name}_short_by": listed[0]}
     return {name: told for name, told in (("distinct", distinct), ("top", biggest)) if told}
+
+
+def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tuple[Bools, Bools]:
+    """Return which rows look like attempts to reach a service or come back from it, and which of them come back.
+
+    Without TCP flags an attempt is what is no bigger than a few SYNs. Services that a batch has few of are left out.
+    """
+    size = len(group)
+    none = np.zeros(size, bool)
+    if not {"srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes"} <= set(columns):
+        return none, none
+    packets = _integers(columns["packets"], size)
+    tcp = accepted & (_integers(columns["protocol"], size) == _TCP)
+    small = tcp & (packets > 0) & (packets <= _ATTEMPT_PACKETS)
+    small &= _integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
+    tried = _services(_Batch(group[small], rows, columns, small), "dstaddr", "dstport")
+    services, counts = np.unique(tried, return_counts=True)
+    services = services[counts >= _ATTEMPTS]
+    if not len(services):
+        return none, none
+    chosen = small
+    chosen[small] = np.isin(tried, services)
+    is_service_port = np.zeros(1 << 16, bool)
+    is_service_port[_integers(columns["dstport"], size)[chosen]] = True
+    back = tcp & is_service_port[_integers(columns["srcport"], size)]
+    back[back] = np.isin(_services(_Batch(group[back], rows, columns, back), "srcaddr", "srcport"), services)
+    return chosen | back, back  # one that is both answers: two sides that talk little, and not in vain
+
+
+def _services(batch: _Batch, address: str, port: str) -> U64:
+    """Return a hash of each row's group, address and port."""
+    addresses = batch.address(address)
+    assert addresses is not None
+    return scramble(addresses.hashes ^ scramble(batch.number(port).hashes ^ batch.group.astype(np.uint64)))
 
 
 class _Column(NamedTuple):

@@ -76,8 +76,7 @@ def test_every_incident_is_found_in_time_and_nothing_elsewhere(seed: int, record
         findings = watched.found[incident["interface"]][RULE_OF[incident["kind"]]]
         ends = [finding.start + 60 for finding in findings if finding.start + 60 > incident["start"]]
         delays[incident["kind"]] = min(ends, default=float("inf")) - incident["start"]
-    findable = [kind for kind in RULE_OF if kind != "peer-stops" or version > 2]
-    assert {kind: delay for kind, delay in delays.items() if kind in findable and delay > DELAYS[kind]} == {}
+    assert {kind: delay for kind, delay in delays.items() if delay > DELAYS[kind]} == {}
     assert set(delays) == set(RULE_OF)
     struck = {incident["interface"] for incident in watched.truth.incidents}
     assert elsewhere(watched, struck) == []

@@ -110,6 +110,29 @@ def test_a_rejected_attempt_is_no_unanswered_one() -> None:
     }  # fmt: skip
 
 
+def test_without_tcp_flags_small_flows_and_none_back_are_attempts_that_failed() -> None:
+    def told(*chosen: Record) -> dict[str, Any]:
+        parts = PartsOfObject(origin(0), [60])
+        parts.add(rows_of(chosen, [name for name in NAMES if name != "tcp-flags"]))
+        ((key, part),) = parts.finish()
+        document = merge(key, None, [part])
+        assert document is not None
+        return dict(document["flowlogs"]["rollup"].get("top", {}))
+
+    attempt = flow(dstaddr="192.0.2.9", dstport=5432, packets=2, bytes=120)
+    talk = flow(dstaddr="192.0.2.9", dstport=5432, packets=20, bytes=9000)
+    answer = flow(srcaddr="192.0.2.9", srcport=5432, dstaddr="10.0.0.1", dstport=40000, packets=1, bytes=52)
+    dead = {"address": "192.0.2.9", "port": 5432}
+
+    assert told(*[attempt] * 5)["unanswered"] == [dead | {"missing": 5, "begun": 5}]
+    assert told(*[attempt] * 5, *[answer] * 2)["unanswered"] == [dead | {"missing": 3, "begun": 5}]
+    assert "unanswered" not in told(*[attempt] * 5, *[answer] * 5)
+    assert "unanswered" not in told(*[attempt] * 2)
+    assert "unanswered" not in told(*[talk] * 9)
+    assert "unanswered" not in told(*[attempt | {"protocol": 17}] * 9)
+    assert "unanswered" not in told(*[attempt | {"action": "REJECT"}] * 9)
+
+
 def test_what_every_row_takes_part_in_has_to_be_asked_for() -> None:
     told = rollup_of([OK], details=False)
 

@@ -13,12 +13,12 @@ from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.alert_rules import DEFAULT_RULES, read_rules
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.cli.errors import say_warning
-from beam_flowlogs.config import JobConfig
+from beam_flowlogs.config import DEFAULT_LATENESS_S, JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.fields import parse_format, unknown_names
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.reject import STAGES
-from beam_flowlogs.rollup import parse_windows
+from beam_flowlogs.rollup import parse_duration, parse_windows
 from beam_flowlogs.rollup_details import MOST_CONVERSATIONS
 from beam_flowlogs.sqs_queue import MAX_RECEIVES
 
@@ -105,8 +105,16 @@ def job_config(
     max_ratio: int,
     alerts: AlertConfig,
     max_days: int,
+    lateness: str = "",
 ) -> JobConfig:
-    """Return the configuration that command-line options and the environment describe. Raises ValueError."""
+    """Return the configuration that command-line options and the environment describe. Raises ValueError.
+
+    ``lateness`` is that of an endless job; others have their input whole.
+    """
+    windows = parse_windows(window)
+    lateness_s = parse_duration(lateness) if lateness else max(DEFAULT_LATENESS_S, windows[-1])
+    if not lateness_s:
+        raise ValueError(f"--allowed-lateness is {lateness!r}: give a length of time such as 30m or 2h")
     names = parse_format(text_format)
     for name in unknown_names(names):
         say_warning(f"--format: {name} is no field that this version knows; its values are indexed as a keyword")
@@ -114,9 +122,10 @@ def job_config(
         elasticsearch=ElasticsearchConfig.from_environment(os.environ),
         dead_letters=dead_letter,
         buckets=tuple(buckets),
-        windows=parse_windows(window),
+        windows=windows,
         rollup_details=details,
         conversations=conversations,
+        lateness_s=lateness_s,
         names=names,
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days),

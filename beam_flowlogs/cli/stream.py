@@ -88,6 +88,9 @@ def stream(
     delivery_delay: Annotated[
         int, typer.Option(min=0, help="Seconds within which AWS delivers: a roll-up counts as complete so much later.")
     ] = QueueConfig.delivery_delay_s,
+    allowed_lateness: Annotated[
+        str, typer.Option(help="Time after its end in which late parts of a roll-up are still merged together.")
+    ] = "2h",
     local: Annotated[
         bool, typer.Option("--local", help="Without Flink: repeat bounded drains in this process, until interrupted.")
     ] = False,
@@ -154,6 +157,7 @@ def stream(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
             max_days=max_days,
+            lateness=allowed_lateness,
         )
     with one_line_errors():
         check_set_up(connect(config.elasticsearch))

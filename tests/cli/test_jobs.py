@@ -13,6 +13,7 @@ from beam_flowlogs.cli import app
 RUN = CliRunner(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1", "COLUMNS": "200"})
 DRAIN = ["drain", "--queue-url", "http://127.0.0.1:1/q"]
 SQS = "https://sqs.eu-west-1.amazonaws.com/1/q"
+STREAM = ["stream", "--local", "--bucket", "b", "--queue-url", SQS]
 
 
 @pytest.mark.parametrize(
@@ -20,6 +21,13 @@ SQS = "https://sqs.eu-west-1.amazonaws.com/1/q"
     [
         ([*DRAIN, "--bucket", "b"], {"ELASTICSEARCH_URL": ""}, "set ELASTICSEARCH_URL"),
         ([*DRAIN, "--bucket", "b", "--rollup-window", "7s"], {}, "give a length that divides a day"),
+        ([*DRAIN, "--bucket", "b", "--rollup-window", "1h,60s"], {}, "the shortest first"),
+        ([*DRAIN, "--bucket", "b", "--conversations", "1001"], {}, "use 0 to 1000"),
+        ([*STREAM, "--allowed-lateness", "30m", "--rollup-window", "1h"], {}, "allow at least the longest window"),
+        ([*STREAM, "--allowed-lateness", "2 hours"], {}, "such as 30m or 2h"),
+        ([*STREAM, "--rules", "nowhere.toml"], {}, "nowhere.toml cannot be read"),
+        ([*STREAM, "--webhook-url", "https://hooks.example.com/hunter2"], {}, "use env:NAME, file:/path"),
+        ([*STREAM, "--alerts-topic-arn", "alerts"], {}, "give its ARN"),
         (["backfill", "my-bucket/prefix"], {}, "write s3://bucket/prefix"),
         (["drain", "--bucket", "b", "--queue-url", "flow-logs"], {}, "'flow-logs' is no URL of a queue"),
         (["drain", "--bucket", "b", "--queue-url", "arn:aws:sqs:eu-west-1:1:q"], {}, "is no URL of a queue"),
