@@ -103,13 +103,13 @@ def job_config(
     retry_for: float | None,
     max_plain_bytes: int,
     max_ratio: int,
-    alerts: AlertConfig,
     max_days: int,
+    alerts: AlertConfig | None = None,
     lateness: str = "",
 ) -> JobConfig:
     """Return the configuration that command-line options and the environment describe. Raises ValueError.
 
-    ``lateness`` is that of an endless job; others have their input whole.
+    ``lateness`` is that of an endless job; others have their input whole. Without ``alerts`` no rule is evaluated.
     """
     windows = parse_windows(window)
     lateness_s = parse_duration(lateness) if lateness else max(DEFAULT_LATENESS_S, windows[-1])
@@ -130,7 +130,7 @@ def job_config(
         retry_for=retry_for,
         limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days),
         bulk=BulkConfig(retry_for=retry_for),
-        alerts=alerts,
+        alerts=alerts or AlertConfig(rules=()),
     )
 
 

@@ -25,9 +25,6 @@ def replay(
     rollup_details: opt.Details = False,
     conversations: opt.Conversations = 0,
     text_format: opt.Format = "",
-    rules: opt.Rules = None,
-    webhook_url: opt.WebhookUrl = "",
-    alerts_topic: opt.AlertsTopic = "",
     retry_for: opt.RetryFor = opt.DEFAULT_RETRY_FOR,
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
@@ -55,7 +52,6 @@ def replay(
             retry_for=retry_for,
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
-            alerts=opt.alert_config(rules, webhook_url, alerts_topic),
             max_days=max_days,
         )
         selection = Selection(stage, reason).check()

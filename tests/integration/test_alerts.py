@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.testing.test_pipeline import TestPipeline
+from apache_beam.testing.util import assert_that, equal_to
+from elasticsearch import Elasticsearch
 
+from beam_flowlogs.alert_history import AlertHistory, Series
 from beam_flowlogs.alert_notice import AlertConfig, notify
-from beam_flowlogs.alert_rules import Finding, Rule
+from beam_flowlogs.alert_rules import Finding, Past, Rule
 from beam_flowlogs.alert_store import ALERT_INDEX, AlertStore, Evaluated, Subject, gap_s
 from beam_flowlogs.bulk import BulkConfig
+from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
+from beam_flowlogs.rollup_store import RollUpStore
+from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
+from beam_flowlogs.transforms.progress import Progress
 
 pytestmark = pytest.mark.integration
 
@@ -219,3 +230,72 @@ def test_an_sns_topic_hands_the_alert_on() -> None:
     envelope = json.loads(message["Body"])
     assert envelope["Subject"] == "[open] too-much eni-1"
     assert json.loads(envelope["Message"]) == ALERT
+
+
+WINDOWS = [RollUpKey(60, START + 60 * minute, "interface", "eni-history") for minute in range(8)]
+
+
+@pytest.fixture
+def rolled_up(config: ElasticsearchConfig) -> Iterator[dict[RollUpKey, dict[str, Any]]]:
+    """Eight windows of one interface in Elasticsearch, the last with SKIPDATA; each has as many flows as its place."""
+    client = connect(config)
+    client.options(ignore_status=404).indices.delete(index=WINDOWS[0].index_name)
+    writer = bulk_writer(config, BulkConfig(retry_for=30))
+    found = {}
+    for place, key in enumerate(WINDOWS):
+        counters = [0] * len(COUNTERS)
+        counters[COUNTERS.index("flows")] = place
+        counters[COUNTERS.index("skipdata")] = int(key == WINDOWS[-1])
+        found[key] = [Part("object", tuple(counters), key.start * 1000, key.start * 1000, {"account_id": "1"})]
+    yield dict(RollUpStore(lambda: connect(config), writer, retry_for=30).merge(found).documents)  # type: ignore[arg-type]
+    client.options(ignore_status=404).indices.delete(index=WINDOWS[0].index_name)
+
+
+def test_a_new_worker_reads_the_past_from_the_roll_ups_and_remembers_it(
+    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, dict[str, Any]]
+) -> None:
+    series = Series(60, "interface", "eni-history")
+    asked: list[None] = []
+
+    def counted() -> Elasticsearch:
+        asked.append(None)
+        return connect(config)
+
+    history = AlertHistory(counted, retry_for=30)
+    new = {WINDOWS[6].start: Past(600, 0, 0, 0, (), ())}
+
+    known = history.extend({series: new})[series]
+    again = history.extend({series: {WINDOWS[7].start: Past(700, 0, 0, 0, (), ())}})[series]
+
+    assert [known[key.start].flows for key in WINDOWS[:7]] == [0, 1, 2, 3, 4, 5, 600]
+    assert [again[key.start].flows for key in WINDOWS] == [0, 1, 2, 3, 4, 5, 600, 700]
+    assert len(asked) == 1
+
+
+def test_roll_ups_become_alerts_progress_and_one_notice(
+    config: ElasticsearchConfig,
+    rolled_up: dict[RollUpKey, dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    hook = Hook(refusals=0)
+    monkeypatch.setenv("HOOK_PIPELINE", f"http://127.0.0.1:{hook.server.server_port}/")
+    monkeypatch.setattr("beam_flowlogs.alert_notice._RECENT_S", float("inf"))
+    job = JobConfig(config, str(tmp_path), ("logs",), alerts=AlertConfig(webhook="env:HOOK_PIPELINE"), retry_for=30)
+    watched = [encode_watched(key, document, {"token": 2}) for key, document in rolled_up.items()]
+
+    for _ in range(2):
+        with TestPipeline(runner="FnApiRunner") as pipeline:
+            progress = pipeline | beam.Create(watched).with_output_types(Watched) | Detect(job)
+            assert_that(
+                progress | beam.CombinePerKey(_merged), equal_to([("token", 2 * len(WINDOWS))]), label="progress"
+            )
+    hook.server.shutdown()
+
+    assert [alert["rule"]["name"] for alert in hook.heard] == ["skipdata"]
+    assert hook.heard[0]["cloud"] == {"account": {"id": "1"}}
+    assert [(status, count) for status, count, _ in alerts(config)] == [("open", 1)]
+
+
+def _merged(found: Iterable[Any]) -> int:
+    return sum(Progress.decode(entry).merged if isinstance(entry, bytes) else entry for entry in found)
