@@ -33,6 +33,9 @@ _GAP_S = 900
 _LAPSE_S = 3600
 """Seconds by which the windows of others are ahead when an open alert is closed because no window of its key comes."""
 
+LONGEST_S = 86_400
+"""Seconds after which an episode goes on as another alert: somebody is reminded, and no document grows for ever."""
+
 _ATTEMPTS = 20
 
 
@@ -179,18 +182,18 @@ def _changes(
     found = evaluated.get(subject)
     if found is None:
         return [_Change(_closed(hit["_source"]), hit) for hit in stored if _end(hit["_source"]) < _lapse(evaluated)]
-    windows: dict[int, Finding] = {}
+    windows = {finding.start: finding.value for finding in found.findings}
     owner: dict[int, Mapping[str, Any]] = {}
     for hit in stored:
-        for start, values in hit["_source"]["flowlogs"]["alert"]["windows"].items():
-            windows[int(start)] = Finding(int(start), *values)
-            owner[int(start)] = hit
-    windows |= {finding.start: finding for finding in found.findings}
+        for text, value in hit["_source"]["flowlogs"]["alert"]["windows"].items():
+            start = int(text)
+            windows[start] = max(value, windows.get(start, value))
+            owner[start] = hit
     changes: list[_Change] = []
     for episode in _cut(sorted(windows), gap_s(subject.window_s)):
-        known = [owner[start] for start in episode if start in owner]
-        owned = known[0] if known else None
-        changes.append(_Change(_document(subject, found, [windows[start] for start in episode], owned), owned))
+        known = list({owner[start]["_id"]: owner[start] for start in episode if start in owner}.values())
+        document = _document(subject, found, {start: windows[start] for start in episode}, known)
+        changes.append(_Change(document, known[0] if known else None))
     # A late window may have made one episode of two: the first alert tells of both from now on.
     kept = {change.hit["_id"] for change in changes if change.hit}
     return changes + [_Change(_closed(hit["_source"]), hit) for hit in stored if hit["_id"] not in kept]
@@ -208,24 +211,36 @@ def _closed(document: Mapping[str, Any]) -> dict[str, Any]:
 def _cut(starts: Sequence[int], gap_s: int) -> list[list[int]]:
     episodes: list[list[int]] = []
     for start in starts:
-        if episodes and start - episodes[-1][-1] <= gap_s:
+        if episodes and start - episodes[-1][-1] <= gap_s and start - episodes[-1][0] < LONGEST_S:
             episodes[-1].append(start)
         else:
             episodes.append([start])
     return episodes
 
 
+class _Worst(NamedTuple):
+    value: float
+    threshold: float
+    message: str
+
+
 def _document(
-    subject: Subject, found: Evaluated, findings: Sequence[Finding], hit: Mapping[str, Any] | None
+    subject: Subject, found: Evaluated, windows: Mapping[int, float], known: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    first, last = findings[0].start, findings[-1].start
-    worst = max(findings, key=lambda finding: (finding.value, -finding.start))
-    known = hit["_source"]["flowlogs"]["alert"] if hit else {}
+    first, last = min(windows), max(windows)
+    told = [_Worst(alert["value"], alert["threshold"], text) for alert, text in map(_told, known)]
+    told += [
+        _Worst(finding.value, finding.threshold, f"{subject.key}: {finding.message}")
+        for finding in found.findings
+        if finding.start in windows
+    ]
+    worst = max(told, key=lambda one: one.value)  # the first of equal ones: what was said stays said
+    stored = _told(known[0])[0] if known else {}
     # One that is closed stays so unless a window joins it: an older window than the last seen proves nothing.
-    as_it_was = known.get("status") == "closed" and len(known["windows"]) == len(findings)
+    as_it_was = stored.get("status") == "closed" and len(stored["windows"]) == len(windows)
     over = as_it_was or found.until - last > gap_s(subject.window_s)
     alert = {
-        "id": hit["_id"] if hit else _identity(subject, first),
+        "id": known[0]["_id"] if known else _identity(subject, first),
         "rule": subject.rule,
         "key_type": subject.key_type,
         "key": subject.key,
@@ -233,23 +248,27 @@ def _document(
         "status": "closed" if over else "open",
         "value": worst.value,
         "threshold": worst.threshold,
-        "count": len(findings),
-        "windows": {str(finding.start): list(finding[1:]) for finding in findings},
+        "count": len(windows),
+        "windows": {str(start): value for start, value in windows.items()},
     }
-    if "told" in known:
-        alert["told"] = known["told"]
+    if "told" in stored:
+        alert["told"] = stored["told"]
     return {
         "@timestamp": _iso(first),
-        "message": f"{subject.key}: {worst.message}",
+        "message": worst.message,
         "event": {
             "kind": "alert", "category": ["network"], "type": ["info"], "module": "flowlogs", "action": found.rule.kind,
             "severity": {"low": 21, "medium": 47, "high": 73}[found.rule.severity],
             "start": _iso(first), "end": _iso(last + subject.window_s),
         },
         "rule": {"name": subject.rule, "category": found.rule.kind},
-        **(_about(hit) if hit else found.about),
+        **(_about(known[0]) if known else found.about),
         "flowlogs": {"alert": alert},
     }  # fmt: skip
+
+
+def _told(hit: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
+    return hit["_source"]["flowlogs"]["alert"], hit["_source"]["message"]
 
 
 def _about(hit: Mapping[str, Any]) -> dict[str, Any]:

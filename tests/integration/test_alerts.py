@@ -106,6 +106,14 @@ def test_a_late_window_between_two_episodes_makes_one_of_them_and_leaves_none_op
     assert [(status, count) for status, count, _ in alerts(config)] == [("open", 3), ("closed", 1)]
 
 
+def test_what_goes_on_for_days_is_an_alert_a_day(config: ElasticsearchConfig) -> None:
+    day = 24 * 60
+    for begin in (0, day // 2, day, day + day // 2):
+        evaluate(config, *range(begin, begin + day // 2, 10), until=begin + day // 2)
+
+    assert [(status, count) for status, count, _ in alerts(config)] == [("closed", day // 10), ("open", day // 10)]
+
+
 def test_an_alert_of_an_interface_that_is_gone_closes_when_others_are_an_hour_ahead(
     config: ElasticsearchConfig,
 ) -> None:
