@@ -22,7 +22,8 @@ from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.rollup import RollUpKey
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
-_SERIES_AT_ONCE = 500
+_WINDOWS_AT_ONCE = 5_000
+"""Roll-ups that are held: a backfill brings months of a key together."""
 _LOOKED_AT = ("flows", "bytes", "rejected", "nodata", "skipdata", "top")
 
 Watched = tuple[str, bytes]
@@ -64,13 +65,14 @@ class Detect(beam.PTransform):
 
 
 class _EvaluateFn(beam.DoFn):
-    """Evaluates some hundreds of keys at a time: each is to be compared with the alerts that there are."""
+    """Evaluates the roll-ups of many keys at a time: each is to be compared with the alerts that there are."""
 
     def __init__(self, config: JobConfig) -> None:
         self._config = config
         self._new: dict[Series, dict[int, Rolled]] = {}
         self._about: dict[Series, Mapping[str, Any]] = {}
         self._merged: Counter[str] = Counter()
+        self._held = 0
         self._opened = Metrics.counter("flowlogs", "alerts_opened")
         self._closed = Metrics.counter("flowlogs", "alerts_closed")
 
@@ -84,19 +86,20 @@ class _EvaluateFn(beam.DoFn):
         )
 
     def start_bundle(self) -> None:
-        self._new, self._about = {}, {}
+        self._new, self._about, self._held = {}, {}, 0
         self._merged = Counter()
 
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
         text, found = element
         series = Series(*orjson.loads(text))
-        new = self._new.setdefault(series, {})
-        for start, seen, about, merged in map(orjson.loads, found):
-            new[start] = seen
+        for data in sorted(found, key=_start_of):  # the past first: what is held may be evaluated in between
+            start, seen, about, merged = orjson.loads(data)
+            self._new.setdefault(series, {})[start] = seen
             self._about[series] = about
             self._merged.update(merged)
-        if len(self._new) >= _SERIES_AT_ONCE:
-            yield from self._flush()
+            self._held += 1
+            if self._held >= _WINDOWS_AT_ONCE:
+                yield from self._flush()
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         for progress in self._flush():
@@ -133,3 +136,7 @@ class _EvaluateFn(beam.DoFn):
         if self._config.alerts.tells:
             untold = [alert.document for alert in current if alert.is_untold and is_recent(alert.document)]
             self._store.mark_told(notify(self._config.alerts, untold))
+
+
+def _start_of(data: bytes) -> int:
+    return int(data[1 : data.index(b",")])
