@@ -18,10 +18,15 @@ from types import FrameType
 from typing import Any, NamedTuple, Protocol
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from beam_flowlogs.local.aws import AwsEmulator
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES
+
+# On a busy machine an example may take any time: that is no fault of what is tested.
+settings.register_profile("flowlogs", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("flowlogs")
 
 
 class NotifiedQueue(NamedTuple):
