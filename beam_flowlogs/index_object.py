@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -35,6 +36,7 @@ _logger = logging.getLogger(__name__)
 
 _REJECTS_PER_FILE = 5_000
 _BYTES_PER_FILE = 8 << 20
+_REJECTS_PER_OBJECT = 10_000
 
 
 class IndexedObject(NamedTuple):
@@ -198,6 +200,9 @@ class _Way:
             )
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
+            self._parts = PartsOfObject(self._origin, config.windows, self._flow_log_id, details=config.rollup_details)
+        self._rejected += len(rows.bad) + rows.more_bad
+        self._bad_rows.add((self._row_reject(bad) for bad in rows.bad), more=rows.more_bad)
         for part in by_presence(rows):
             with _bugs_as_rejects():
                 items = bulk_items(part, self._origin)
@@ -209,8 +214,8 @@ class _Way:
     def finish(self) -> IndexedObject:
         """Wait for everything sent, and return what became of the object."""
         self._settle(self._stream.flush())
-        self._bad_rows.flush()
-        self._bad_documents.flush()
+        self._bad_rows.close(partial(self._unsaid, "row"))
+        self._bad_documents.close(partial(self._unsaid, "document"))
         return IndexedObject(
             self._ref,
             self._written,
@@ -259,31 +264,51 @@ class _Way:
         detail = f"{self._ref.url} row {number}: Elasticsearch answers {item.status}: {item.detail}"
         return self._reject("document", item.reason, detail, number, item.data)
 
+    def _unsaid(self, stage: str, count: int) -> Reject:
+        detail = (
+            f"{self._ref.url}: {count} more, of which only this is kept: look at the others of the object, mend their "
+            "cause and replay, which reads all of it again"
+        )
+        return self._reject(stage, f"too-many-bad-{stage}s", detail, -1, b"")
+
     def _reject(self, stage: str, reason: str, detail: str, row: int, data: bytes) -> Reject:
         ref = self._ref
         return Reject(stage, reason, detail, ref.bucket, ref.key, ref.version_id, ref.etag, row, data)
 
 
 class _Files:
-    """Dead letters of one object and stage, a file for every so many, so that memory stays bounded."""
+    """Dead letters of one object and stage, a file for every so many, so that memory stays bounded.
+
+    So does what it may write: past ``_REJECTS_PER_OBJECT`` rejects are counted, and one tells how many there were.
+    """
 
     def __init__(self, dead_letters: DeadLetters, name: str) -> None:
         self.written: list[str] = []
         self._dead_letters = dead_letters
         self._name = name
         self._rejects: list[Reject] = []
-        self._bytes = 0
+        self._bytes = self._kept = self._more = 0
 
-    def add(self, rejects: Iterable[Reject]) -> None:
-        """Keep rejects; writes a file whenever enough have come together."""
+    def add(self, rejects: Iterable[Reject], more: int = 0) -> None:
+        """Keep rejects, and count ``more``; writes a file whenever enough have come together."""
+        self._more += more
         for reject in rejects:
+            if self._kept >= _REJECTS_PER_OBJECT:
+                self._more += 1
+                continue
+            self._kept += 1
             self._rejects.append(reject)
             self._bytes += len(reject.data)
             if len(self._rejects) >= _REJECTS_PER_FILE or self._bytes >= _BYTES_PER_FILE:
-                self.flush()
+                self._flush()
 
-    def flush(self) -> None:
-        """Write what is held."""
+    def close(self, unsaid: Callable[[int], Reject]) -> None:
+        """Write what is held, and what ``unsaid`` makes of the number of those that were only counted."""
+        if self._more:
+            self._rejects.append(unsaid(self._more))
+        self._flush()
+
+    def _flush(self) -> None:
         if self._rejects:
             self.written.append(self._dead_letters.write(f"{self._name}-{len(self.written)}", self._rejects))
             self._rejects, self._bytes = [], 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import IO, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from beam_flowlogs.fields import Field, field_of
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits, check_size
 from beam_flowlogs.parquet_columns import Column, is_text, parts_of
 from beam_flowlogs.parquet_pages import RowGroup, plain_size, row_groups
-from beam_flowlogs.rows import BadRow, Fault, Period, Rows, check_rows
+from beam_flowlogs.rows import BadRows, Fault, Period, Rows, check_rows
 
 _IN_MEMORY = 32 << 20
 """Stored bytes kept in memory; Parquet's index stands at its end, so a larger object goes to a temporary file."""
@@ -125,9 +126,10 @@ def _typed(columns: list[Column], fields: tuple[Field, ...], number: int, period
 
     if not faults:
         return check_rows(batch, numbers, period, raw)
-    bad = [BadRow(int(numbers[at]), *fault, raw(at)) for at, fault in sorted(faults.items())]
+    bad = BadRows()
+    for at, fault in sorted(faults.items()):
+        bad.add(int(numbers[at]), fault, partial(raw, at))
     good = np.ones(len(numbers), bool)
     good[list(faults)] = False
     places = np.flatnonzero(good)
-    rows = check_rows(batch.filter(pa.array(good)), numbers[good], period, lambda at: raw(int(places[at])))
-    return rows._replace(bad=[*bad, *rows.bad])
+    return check_rows(batch.filter(pa.array(good)), numbers[good], period, lambda at: raw(int(places[at])), bad)

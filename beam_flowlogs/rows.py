@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -42,13 +43,46 @@ class BadRow(NamedTuple):
     data: bytes
 
 
+_ROWS_KEPT = 1000
+_BYTES_KEPT = 1 << 20
+"""What is kept of one batch's bad rows: they are copies, with a header line each, and a batch may be nothing else."""
+_UNSAID: Fault = ("", "")
+
+
+class BadRows:
+    """Collects the bad rows of a batch: the first ones are ``kept``, of the others it is known how many ``more``."""
+
+    def __init__(self) -> None:
+        self.kept: list[BadRow] = []
+        self.more = 0
+        self._bytes = 0
+
+    def add(self, number: int, fault: Fault, raw: Callable[[], bytes]) -> None:
+        """Take a row; ``raw`` makes the bytes to keep of it."""
+        if fault is _UNSAID or len(self.kept) >= _ROWS_KEPT or self._bytes >= _BYTES_KEPT:
+            self.more += 1
+            return
+        data = raw()
+        self._bytes += len(data)
+        self.kept.append(BadRow(number, *fault, data))
+
+
+class _Faults(dict[int, Fault]):
+    """The first fault of each bad row, by position; of many, what it is remains unsaid."""
+
+    def note(self, at: int, fault: Fault) -> None:
+        if at not in self:
+            self[at] = fault if len(self) < _ROWS_KEPT else _UNSAID
+
+
 class Rows(NamedTuple):
     """Some rows of one object.
 
     ``batch`` has a typed column for each logged field, named ``Field.column``; ``-`` is null. ``numbers`` are the rows'
     places below the header, counted from 0 with bad and blank ones. ``times`` are their event times in Unix
     milliseconds: ``end``, else ``start``, else the delivery slot. ``addresses`` holds the parsed address columns.
-    ``named`` tells that the object has no header line: its columns are those that it was said to have.
+    ``more_bad`` is how many bad rows there are beside those in ``bad``. ``named`` tells that the object has no header
+    line: its columns are those that it was said to have.
     """
 
     batch: pa.RecordBatch
@@ -56,6 +90,7 @@ class Rows(NamedTuple):
     times: npt.NDArray[np.int64]
     addresses: Mapping[str, Addresses]
     bad: Sequence[BadRow] = ()
+    more_bad: int = 0
     named: bool = False
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
@@ -69,7 +104,8 @@ class Rows(NamedTuple):
             part = slice(at, at + most)
             addresses = {name: known.pick(part) for name, known in self.addresses.items()}
             batch = self.batch.slice(at, most)
-            yield Rows(batch, self.numbers[part], self.times[part], addresses, () if at else self.bad)
+            rows = Rows(batch, self.numbers[part], self.times[part], addresses)
+            yield rows if at else rows._replace(bad=self.bad, more_bad=self.more_bad)
 
 
 class Period:
@@ -86,11 +122,11 @@ class Period:
         self._middle = slot_ms
         self._latest = _LATEST_MS if written_ms is None else written_ms + self._reach
 
-    def faults(self, times: npt.NDArray[np.int64], known: Mapping[int, Fault]) -> dict[int, Fault]:
-        """Return what is wrong with times, by position, but for rows whose fault is ``known`` already."""
+    def check(self, times: npt.NDArray[np.int64], faults: _Faults) -> None:
+        """Note what is wrong with times, by position; rows that have a fault already tell nothing of the object."""
         if self._middle is None:
             possible = times <= self._latest
-            possible[list(known)] = False
+            possible[list(faults)] = False
             if possible.any():
                 self._middle = int(times[np.argmax(possible)])
         if self._middle is None:
@@ -98,11 +134,8 @@ class Period:
         else:
             earliest, latest = self._middle - self._reach, self._middle + self._reach
         span = f"its object's are of {_iso(earliest)} to {_iso(latest)}: raise --max-days if it is genuine"
-        return {
-            at: ("time-implausible", f"its time is {_iso(times[at])}, but {span}")
-            for at in np.flatnonzero((times < earliest) | (times > latest)).tolist()
-            if at not in known
-        }
+        for at in np.flatnonzero((times < earliest) | (times > latest)).tolist():
+            faults.note(at, ("time-implausible", f"its time is {_iso(times[at])}, but {span}"))
 
 
 def _iso(time_ms: int) -> str:
@@ -125,13 +158,18 @@ def _out_of_range(field: Field, text: object) -> Fault:
 
 
 def check_rows(
-    batch: pa.RecordBatch, numbers: npt.NDArray[np.int64], period: Period, raw: Callable[[int], bytes]
+    batch: pa.RecordBatch,
+    numbers: npt.NDArray[np.int64],
+    period: Period,
+    raw: Callable[[int], bytes],
+    bad: BadRows | None = None,
 ) -> Rows:
-    """Return the rows that are in range, and as bad ones those that are not.
+    """Return the rows that are in range, and as bad ones those that are not, with those that are ``bad`` already.
 
     ``period`` is that of their object, and ``raw`` gives the bytes to keep of the row at a position.
     """
-    faults: dict[int, Fault] = {}
+    bad = bad or BadRows()
+    faults = _Faults()
     addresses: dict[str, Addresses] = {}
     for name, column in zip(batch.schema.names, batch.columns):
         field = field_of(name)
@@ -139,29 +177,30 @@ def check_rows(
             addresses[name] = parsed = parse_addresses(column)
             if np.count_nonzero(parsed.valid) + column.null_count < len(column):
                 for at in np.flatnonzero(~parsed.valid & pc.is_valid(column).to_numpy(zero_copy_only=False)).tolist():
-                    faults.setdefault(at, ("not-an-address", f"{field.name} is {column[at].as_py()[:60]!r}"))
+                    faults.note(at, ("not-an-address", f"{field.name} is {column[at].as_py()[:60]!r}"))
         elif field.kind.is_number and column.null_count < len(column):
             extent = pc.min_max(column)
             maximum = extent["max"].as_py() if field.maximum is None else field.maximum
             if extent["min"].as_py() < 0 or extent["max"].as_py() > maximum:
                 for at, value in enumerate(column.to_pylist()):
                     if value is not None and not 0 <= value <= maximum:
-                        faults.setdefault(at, _out_of_range(field, value))
+                        faults.note(at, _out_of_range(field, value))
     times = event_times(batch, period.slot_ms)
     for at in _outside(times):
-        faults.setdefault(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)
+        faults.note(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)
     if "start" in batch.schema.names:
         starts = pc.fill_null(milliseconds(batch.column("start")), _EARLIEST_MS).to_numpy(zero_copy_only=False)
         for at in _outside(starts):
-            faults.setdefault(at, _time_fault("start", starts[at]))
-    faults |= period.faults(times, faults)
+            faults.note(at, _time_fault("start", starts[at]))
+    period.check(times, faults)
     rows = Rows(batch, numbers, times, addresses)
-    if not faults:
-        return rows
-    good = np.ones(batch.num_rows, bool)
-    good[list(faults)] = False
-    bad = [BadRow(int(numbers[at]), *fault, raw(at)) for at, fault in sorted(faults.items())]
-    return rows.pick(good)._replace(bad=bad)
+    if faults:
+        good = np.ones(batch.num_rows, bool)
+        good[list(faults)] = False
+        for at, fault in sorted(faults.items()):
+            bad.add(int(numbers[at]), fault, partial(raw, at))
+        rows = rows.pick(good)
+    return rows._replace(bad=bad.kept, more_bad=bad.more)
 
 
 def _outside(times: npt.NDArray[np.int64]) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 
 import numpy as np
@@ -22,7 +22,7 @@ from pyarrow import csv
 from beam_flowlogs.addresses import offsets
 from beam_flowlogs.fields import BY_COLUMN, NAME, Field, field_of
 from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rows import BadRow, Fault, Period, Rows, check_rows, number_fault
+from beam_flowlogs.rows import BadRows, Fault, Period, Rows, check_rows, number_fault
 
 _EXPORT_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 """What CloudWatch Logs puts before every line that it exports to S3."""
@@ -256,7 +256,7 @@ class _BlockParser:
     def _slow(self, block: _Block, number: int) -> Iterator[Rows]:
         good: list[bytes] = []
         numbers: list[int] = []
-        bad: list[BadRow] = []
+        bad = BadRows()
         changed = False
         for row, line in enumerate(map(block.line, range(len(block))), number):
             if not line.strip(_BLANK) or line == self._header:
@@ -269,11 +269,11 @@ class _BlockParser:
                 changed, self.number = True, row
                 break
             else:
-                bad.append(BadRow(row, *fault, self._kept(line)))
+                bad.add(row, fault, partial(self._kept, line))
         batch = self._fast(b"\n".join([*good, b""])) if good else self._nothing
         assert batch is not None, "rows without a fault are read"
-        rows = check_rows(batch, np.array(numbers, np.int64), self._period, lambda at: self._kept(good[at]))
-        yield from rows._replace(bad=[*bad, *rows.bad]).split(_BATCH_ROWS)
+        rows = check_rows(batch, np.array(numbers, np.int64), self._period, lambda at: self._kept(good[at]), bad)
+        yield from rows.split(_BATCH_ROWS)
         if changed:
             raise DecodeError("header-changed", "another header follows: put files of one format together only")
 

@@ -158,6 +158,28 @@ def test_many_rejects_go_to_several_files_and_all_are_named(
     assert len(done.dead_letters) == 3
 
 
+def test_past_a_number_bad_rows_are_counted_and_named_together(
+    index: Index, elasticsearch: FakeElasticsearch, dead_letters: DeadLetters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_REJECTS_PER_OBJECT", 3)
+    elasticsearch.item_fault = lambda _, document: (400, "refused") if document["log"]["offset"] > 20 else None
+    rows = lines(30)
+    rows[:10] = [b"2 x y"] * 10
+
+    done = index(FakeS3(text(rows)))
+
+    assert (done.written, done.rejected) == (11, 19)
+    assert_counted(done, elasticsearch)
+    kept = [("row", "wrong-number-of-values", number) for number in range(3)]
+    refused = [("document", "refused", number) for number in (21, 22, 23)]
+    assert found(dead_letters) == sorted(
+        [*kept, *refused, ("row", "too-many-bad-rows", -1), ("document", "too-many-bad-documents", -1)]
+    )
+    details = [reject.detail for _, reject in dead_letters.read() if reject.row == -1]
+    assert [REF.url in detail for detail in details] == [True, True]
+    assert sorted(detail.split()[1] for detail in details) == ["6", "7"]
+
+
 def test_a_truncated_object_counts_what_could_be_read(
     index: Index, elasticsearch: FakeElasticsearch, dead_letters: DeadLetters
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -300,12 +301,25 @@ def test_short_lines_are_handed_on_some_thousands_at_a_time() -> None:
     assert max(sizes) <= 16_384
 
 
+@pytest.mark.parametrize(("header", "line"), [(HEADER, b"x"), (b"end bytes", b"9 9"), (b"end bytes", b"99999999999 9")])
+def test_a_block_of_nothing_but_bad_rows_costs_little_memory(header: bytes, line: bytes) -> None:
+    data = header + b"\n" + (line + b"\n") * 200_000
+    tracemalloc.start()
+    found = sum(len(rows.bad) + rows.more_bad for rows in _read(data))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert found == 200_000
+    assert peak < 64 << 20
+
+
 def test_a_block_of_bad_rows_takes_no_longer_than_looking_at_each() -> None:
     data = HEADER + b"\n" + ROW.replace(b" 443 ", b" 70000 ") + b"\n"
     data += (ROW.replace(b" 443 ", b" 70000 ") + b"\n") * 20_000
 
     began = time.process_time()
-    bad = sum(len(rows.bad) for rows in _read(data))
+    found = _read(data)
 
-    assert bad == 20_001
+    assert sum(len(rows.bad) + rows.more_bad for rows in found) == 20_001
+    assert max(len(rows.bad) for rows in found) == 1000
     assert time.process_time() - began < 5
