@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_flowlogs.inflate import DecodeError, Limits, check_size, inflate, peek
+from beam_flowlogs.inflate import GZIP_MAGIC, ZSTD_MAGIC, DecodeError, Limits, check_size, inflate, peek
 
 TEXT = b"".join(b"%d some words\n" % at for at in range(5000))
 GZIP = gzip.compress(TEXT)
@@ -38,7 +38,7 @@ def _fault(chunks: Iterable[bytes], limits: Limits | None = None) -> tuple[bytes
 
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress, _zstd], ids=["plain", "gzip", "zstd"])
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     data=st.lists(st.binary(max_size=300), min_size=1, max_size=5), size=st.integers(1, 200), piece=st.integers(1, 99)
 )
@@ -47,7 +47,7 @@ def test_what_was_packed_comes_back_in_pieces_of_bounded_size(
 ) -> None:
     packed = b"".join(map(pack, data))
     expected = packed if pack is bytes else b"".join(data)
-    if pack is bytes and packed[:2] == b"\x1f\x8b":
+    if pack is bytes and packed.startswith((GZIP_MAGIC, ZSTD_MAGIC)):
         return
     pieces = list(inflate(_cut(packed, size), Limits(piece_bytes=piece)))
 

@@ -11,7 +11,7 @@ from typing import Any
 import fastavro
 import pytest
 from botocore.exceptions import ClientError
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_flowlogs.reject import (
@@ -47,7 +47,6 @@ def test_a_reject_comes_back_as_it_was(tmp_path: Path) -> None:
     assert list(letters.read()) == [(written, ROW), (written, ROW._replace(row=8))]
 
 
-@settings(deadline=None)  # files are synced to disk
 @given(st.lists(rejects, min_size=1, max_size=5))
 def test_any_reject_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, found: list[Reject]) -> None:
     letters = DeadLetters(str(tmp_path_factory.mktemp("letters")))
@@ -168,7 +167,6 @@ def test_a_file_that_is_not_avro_is_named(tmp_path: Path, broken: bytes) -> None
         list(DeadLetters(str(tmp_path)).read())
 
 
-@settings(deadline=None)  # files are synced to disk
 @given(st.data())
 def test_a_damaged_file_raises_nothing_but_its_own_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -223,7 +221,6 @@ def test_files_of_different_objects_differ() -> None:
     assert len({object_file("row", ref) for ref in refs}) == len(refs)
 
 
-@settings(deadline=None)  # files are synced to disk
 @given(st.text(min_size=1, max_size=300))
 def test_any_key_gives_a_file_that_can_be_written(tmp_path_factory: pytest.TempPathFactory, key: str) -> None:
     letters = DeadLetters(str(tmp_path_factory.mktemp("letters")))

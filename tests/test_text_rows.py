@@ -96,7 +96,7 @@ def _alone(header: bytes, line: bytes) -> Any:
         return error.reason
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(_files(), st.integers(1, 30))
 @example((b"srcport", [b"0x10", b"letters"]), 30)
 @example((b"action", [b"ACCEPT", b"", b"REJECT"]), 30)
