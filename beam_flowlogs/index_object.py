@@ -21,7 +21,7 @@ from beam_flowlogs.bulk import BulkResult, BulkStream, BulkWriter, ItemRejected
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.inflate import DecodeError
-from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.object_parts import PartsOfObject, Placed
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
 from beam_flowlogs.rollup import Part, RollUpKey
@@ -160,11 +160,12 @@ def _set_aside_object(ref: ObjectRef, reason: str, detail: str, dead_letters: De
 
 
 class _Sent(NamedTuple):
-    """Rows whose documents are on their way: the positions of their items in the stream, and the rows."""
+    """Rows whose documents are on their way: the positions of their items, the rows and their roll-ups."""
 
     begin: int
     end: int
     rows: Rows
+    placed: Placed
 
 
 class _Way:
@@ -201,13 +202,16 @@ class _Way:
         self._rejected += len(rows.bad)
         self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
             self._parts = PartsOfObject(self._origin, config.windows, self._flow_log_id, details=config.rollup_details)
+                most=config.limits.rollups,
+            )
         self._rejected += len(rows.bad) + rows.more_bad
         self._bad_rows.add((self._row_reject(bad) for bad in rows.bad), more=rows.more_bad)
         for part in by_presence(rows):
             with _bugs_as_rejects():
+                placed = self._parts.place(part)
                 items = bulk_items(part, self._origin)
             begin, self._submitted = self._submitted, self._submitted + part.batch.num_rows
-            self._under_way.append(_Sent(begin, self._submitted, part))
+            self._under_way.append(_Sent(begin, self._submitted, part, placed))
             self._stream.submit(items)
             self._settle(self._stream.poll())
 
@@ -245,6 +249,8 @@ class _Way:
             sent = self._under_way.popleft()
             refused = [at for at in self._refused if sent.begin <= at < sent.end] if self._refused else []
             rows = sent.rows
+            placed: Placed | None = sent.placed
+            assert self._parts is not None
             if refused:
                 durable = np.ones(rows.batch.num_rows, bool)
                 durable[[at - sent.begin for at in refused]] = False
@@ -253,8 +259,8 @@ class _Way:
                     self._document_reject(self._refused.pop(at), int(rows.numbers[at - sent.begin])) for at in refused
                 )
                 rows = rows.pick(durable)
-            assert self._parts is not None
-            self._parts.add(rows)
+                placed = None
+            self._parts.add(rows, placed)
 
     def _row_reject(self, bad: BadRow) -> Reject:
         detail = f"{self._ref.url} row {bad.number}: {bad.detail}"

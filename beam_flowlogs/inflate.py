@@ -30,6 +30,7 @@ class Limits:
     """What one object may cost. Past a limit it is rejected with that limit's own reason; units are bytes.
 
     ``days`` is how far its records may lie from its delivery slot, or from its first record where no slot is known.
+    ``rollups`` is how many it may contribute to: its interfaces times its windows (of the shortest length).
     """
 
     piece_bytes: int = 2 << 20
@@ -38,6 +39,7 @@ class Limits:
     plain_bytes: int = 8 << 30
     ratio: int = 250
     days: int = 30
+    rollups: int = 100_000
 
 
 class DecodeError(ValueError):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_flowlogs.document import Origin
+from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rollup import COUNTERS, DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
 from beam_flowlogs.rollup_details import DetailsOfObject
 from beam_flowlogs.rows import Rows, milliseconds
@@ -70,8 +71,20 @@ class _Sums(NamedTuple):
     packets: Ints
 
 
+class Placed(NamedTuple):
+    """Which roll-up each of some rows counts in: its ``group``, and the ``groups`` met, one for each run of ``order``.
+
+    The run of rows of ``groups[n]`` begins at ``starts[n]`` of ``order``.
+    """
+
+    group: Ints
+    groups: Ints
+    starts: Ints
+    order: Ints
+
+
 class PartsOfObject:
-    """Collects an object's rows into its parts; memory is bounded by its interfaces and windows.
+    """Collects an object's rows into its parts; memory is bounded by its interfaces and windows, ``most`` together.
 
     ``windows`` are lengths in seconds, each a multiple of the first. ``details`` asks for those
     distinct counts and top lists that every row takes part in, ``conversations`` for so many of each roll-up.
@@ -85,21 +98,24 @@ class PartsOfObject:
         *,
         details: bool = False,
         conversations: int = 0,
+        most: int = Limits.rollups,
     ) -> None:
         self._origin = origin
         self._windows = windows
         self._fallback = ("flow_log", flow_log_id or "unknown")
+        self._most = most
         self._groups: dict[tuple[tuple[str, str], int], int] = {}
         self._sums: list[_Sums] = []
         self._held = 0
         self._known = _Known()
         self._details = DetailsOfObject(complete=details, conversations=conversations)
 
-    def add(self, rows: Rows) -> None:
-        """Count rows in."""
+    def place(self, rows: Rows) -> Placed:
+        """Find the roll-ups of rows, which are not counted yet. There is at least one row.
+
+        Raises DecodeError (``too-many-roll-ups``) where the object's would be more than it may have.
+        """
         size = rows.batch.num_rows
-        if not size:
-            return
         columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
         local, keys = _keys(columns, size)
         minutes = rows.times // (1000 * self._windows[0])
@@ -113,19 +129,37 @@ class PartsOfObject:
         # The groups' numbers in the order of the sorted rows, then back in the order of the batch.
         group = np.empty(size, np.int64)
         group[order] = np.repeat(groups, np.diff(np.append(starts, size)))
-        self._known.add(groups, starts, order, columns, rows.times)
-        self._count(group, columns, size)
-        self._details.add(group, rows, columns)
+        if len(self._groups) > self._most:
+            raise DecodeError(
+                "too-many-roll-ups",
+                f"its interfaces and windows are more than {self._most}: raise --max-rollups if it is genuine",
+            )
+        return Placed(group, groups, starts, order)
+
+    def add(self, rows: Rows, placed: Placed | None = None) -> None:
+        """Count rows in; ``placed`` is what ``place`` gave for them."""
+        if not rows.batch.num_rows:
+            return
+        placed = placed or self.place(rows)
+        columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
+        self._known.add(placed.groups, placed.starts, placed.order, columns, rows.times)
+        self._count(placed.group, columns, rows.batch.num_rows)
+        self._details.add(placed.group, rows, columns)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
         """Return the object's parts, each with the roll-up that it belongs to."""
-        if not self._groups:
+        if not self._sums:
             return []
+        counted = np.zeros(len(self._groups), bool)  # the others were placed only: their documents were refused
+        for sums in self._sums:
+            counted[sums.code // len(_CLASSES)] = True
         found: list[tuple[RollUpKey, Part]] = []
         for window_s in self._windows:
             keys: dict[RollUpKey, int] = {}
             group_of = np.empty(len(self._groups), np.int64)
             for ((key_type, key), minute), group in self._groups.items():
+                if not counted[group]:
+                    continue
                 start = minute * self._windows[0] // window_s * window_s
                 group_of[group] = keys.setdefault(RollUpKey(window_s, start, key_type, key), len(keys))
             counters = self._counters(group_of)

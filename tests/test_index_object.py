@@ -16,6 +16,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.index_object import IndexedObject, index_object
+from beam_flowlogs.inflate import Limits
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.s3_object import ObjectRef
 from tests.fake_elasticsearch import FakeElasticsearch, error
@@ -178,6 +179,29 @@ def test_past_a_number_bad_rows_are_counted_and_named_together(
     details = [reject.detail for _, reject in dead_letters.read() if reject.row == -1]
     assert [REF.url in detail for detail in details] == [True, True]
     assert sorted(detail.split()[1] for detail in details) == ["6", "7"]
+
+
+def test_an_object_of_more_roll_ups_than_it_may_have_ends_there_and_counts_what_was_sent(
+    index: Index, elasticsearch: FakeElasticsearch, dead_letters: DeadLetters
+) -> None:
+    rows = [
+        line.replace(b"eni-0000000%d" % (at % 7), b"eni-%d" % (at // 10_000)) for at, line in enumerate(lines(50_000))
+    ]
+    done = index(FakeS3(text(rows)), limits=Limits(rollups=3))
+
+    assert done.reason == "too-many-roll-ups"
+    assert 10_000 <= done.written <= 30_000
+    assert_counted(done, elasticsearch)
+    ((_, reject),) = dead_letters.read()
+    assert "--max-rollups" in reject.detail
+    assert index(FakeS3(text(rows)), limits=Limits(rollups=5)).reason == ""
+
+
+def test_a_roll_up_whose_documents_are_all_refused_has_no_part(index: Index, elasticsearch: FakeElasticsearch) -> None:
+    elasticsearch.item_fault = lambda _, document: (400, "refused") if document["log"]["offset"] % 7 == 3 else None
+    done = index(FakeS3(text(lines(700))))
+    assert sorted(key.key for key, _ in done.parts) == [f"eni-{number:08}" for number in (0, 1, 2, 4, 5, 6)]
+    assert_counted(done, elasticsearch)
 
 
 def test_a_truncated_object_counts_what_could_be_read(

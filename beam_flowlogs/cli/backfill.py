@@ -28,6 +28,7 @@ def backfill(
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
     max_days: opt.MaxDays = opt.DEFAULT_MAX_DAYS,
+    max_rollups: opt.MaxRollups = opt.DEFAULT_MAX_ROLLUPS,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -53,6 +54,7 @@ def backfill(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
             max_days=max_days,
+            max_rollups=max_rollups,
         )
 
     def job() -> Outcome:

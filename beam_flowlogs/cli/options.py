@@ -72,6 +72,10 @@ MaxDays = Annotated[
         help="Days that a record may lie from its object's delivery slot, or first record, before it is rejected.",
     ),
 ]
+MaxRollups = Annotated[
+    int,
+    typer.Option(min=1, help="Roll-ups (interfaces times windows) that one object may have a part in; 1.7 KB each."),
+]
 MaxReceives = Annotated[
     int, typer.Option(min=0, help="Times a message is tried before its objects are set aside; 0: always.")
 ]
@@ -84,6 +88,7 @@ _LIMITS = Limits()
 DEFAULT_MAX_PLAIN_BYTES = _LIMITS.plain_bytes
 DEFAULT_MAX_RATIO = _LIMITS.ratio
 DEFAULT_MAX_DAYS = _LIMITS.days
+DEFAULT_MAX_ROLLUPS = _LIMITS.rollups
 DEFAULT_MAX_RECEIVES = MAX_RECEIVES
 DEFAULT_DEAD_LETTER = "dead-letters"
 DEFAULT_WINDOW = "60s"
@@ -104,6 +109,7 @@ def job_config(
     max_plain_bytes: int,
     max_ratio: int,
     max_days: int,
+    max_rollups: int,
     alerts: AlertConfig | None = None,
     lateness: str = "",
 ) -> JobConfig:
@@ -128,7 +134,7 @@ def job_config(
         lateness_s=lateness_s,
         names=names,
         retry_for=retry_for,
-        limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days),
+        limits=Limits(plain_bytes=max_plain_bytes, ratio=max_ratio, days=max_days, rollups=max_rollups),
         bulk=BulkConfig(retry_for=retry_for),
         alerts=alerts or AlertConfig(rules=()),
     )

@@ -29,6 +29,7 @@ def replay(
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
     max_days: opt.MaxDays = opt.DEFAULT_MAX_DAYS,
+    max_rollups: opt.MaxRollups = opt.DEFAULT_MAX_ROLLUPS,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -53,6 +54,7 @@ def replay(
             max_plain_bytes=max_plain_bytes,
             max_ratio=max_ratio,
             max_days=max_days,
+            max_rollups=max_rollups,
         )
         selection = Selection(stage, reason).check()
 

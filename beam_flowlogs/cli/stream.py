@@ -107,6 +107,7 @@ def stream(
     max_plain_bytes: opt.MaxPlainBytes = opt.DEFAULT_MAX_PLAIN_BYTES,
     max_ratio: opt.MaxRatio = opt.DEFAULT_MAX_RATIO,
     max_days: opt.MaxDays = opt.DEFAULT_MAX_DAYS,
+    max_rollups: opt.MaxRollups = opt.DEFAULT_MAX_ROLLUPS,
     as_json: opt.AsJson = False,
     verbose: opt.Verbose = False,
 ) -> None:
@@ -157,6 +158,7 @@ def stream(
             max_ratio=max_ratio,
             alerts=opt.alert_config(rules, webhook_url, alerts_topic),
             max_days=max_days,
+            max_rollups=max_rollups,
             lateness=allowed_lateness,
         )
     with one_line_errors():
