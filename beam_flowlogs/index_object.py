@@ -20,9 +20,11 @@ import numpy as np
 from beam_flowlogs.bulk import BulkResult, BulkStream, BulkWriter, ItemRejected
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.inflate import DecodeError
 from beam_flowlogs.object_parts import PartsOfObject, Placed
 from beam_flowlogs.record_batch import decode
+from beam_flowlogs.recover import recover_parts
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
 from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import BadRow, Rows
@@ -80,7 +82,8 @@ def send_object(
     try:
         opened = open_object(client, ref, retry_for=config.retry_for)
     except ObjectRejected as error:
-        return SentObject(ref, None, error.reason, error.detail, dead_letters)
+        return SentObject(ref, None, config, dead_letters, error.reason, error.detail, is_lost=True)
+    is_lost = ref.etag not in ("", opened.etag)  # what was announced is
     ref = ref._replace(etag=opened.etag)
     way = _Way(opened, ref, writer.stream(), dead_letters)
     reason = detail = ""
@@ -95,32 +98,47 @@ def send_object(
             )
             while (rows := _next(batches)) is not None:
                 way.add(rows, config)
-    except (DecodeError, ObjectRejected) as error:
-        reason = error.reason
-        detail = error.detail if isinstance(error, ObjectRejected) else f"{ref.url}: {error.detail}"
+    except DecodeError as error:
+        reason, detail = error.reason, f"{ref.url}: {error.detail}"
+    except ObjectRejected as error:
+        reason, detail, is_lost = error.reason, error.detail, True
     except ObjectChanged as error:
-        reason, detail = "object-changed", str(error)
+        reason, detail, is_lost = "object-changed", str(error), True
     except BaseException:
         way.cancel()
         raise
-    return SentObject(ref, way, reason, detail, dead_letters)
+    return SentObject(ref, way, config, dead_letters, reason, detail, is_lost=is_lost)
 
 
 class SentObject:
     """An object that was read, with documents that may still be on their way; ``finish`` waits until they are durable.
 
-    ``reason`` and ``detail`` say why reading it ended early, if it did. One that is not finished must be cancelled, or
-    it is sent for ever.
+    ``reason`` and ``detail`` say why reading it ended early, if it did. ``is_lost`` says that earlier attempts may have
+    read more of what was announced than anybody can read now. One that is not finished must be cancelled, or it is sent
+    for ever.
     """
 
-    def __init__(self, ref: ObjectRef, way: _Way | None, reason: str, detail: str, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        ref: ObjectRef,
+        way: _Way | None,
+        config: JobConfig,
+        dead_letters: DeadLetters,
+        reason: str,
+        detail: str,
+        *,
+        is_lost: bool,
+    ) -> None:
         self._ref, self._way, self._reason, self._detail = ref, way, reason, detail
-        self._dead_letters = dead_letters
+        self._config, self._dead_letters, self._is_lost = config, dead_letters, is_lost
 
     def finish(self) -> IndexedObject:
         """Wait for everything sent, and return what became of the object. Raises BulkGaveUp."""
         # What was sent before it ended early can be found, so it counts: parts are what is durable, no more, no less.
         done = self._way.finish() if self._way else IndexedObject(self._ref)
+        if self._is_lost:
+            indexed = recover_parts(connect(self._config.elasticsearch), self._ref, self._config)
+            done = done._replace(parts=_fullest(done.parts, indexed))
         if not self._reason:
             return done
         file = _set_aside_object(self._ref, self._reason, self._detail, self._dead_letters)
@@ -142,6 +160,14 @@ def _bugs_as_rejects() -> Iterator[None]:
     except Exception as error:
         _logger.exception("an object could not be decoded or rendered; it is set aside")
         raise DecodeError("unexpected-error", f"{type(error).__name__}: {error}; please report this") from error
+
+
+def _fullest(
+    read: Sequence[tuple[RollUpKey, Part]], indexed: Sequence[tuple[RollUpKey, Part]]
+) -> Sequence[tuple[RollUpKey, Part]]:
+    """Return the parts of what is indexed, which is not less than what was read now; and those that it lacks."""
+    known = {(key, part.object_id) for key, part in indexed}
+    return [*indexed, *((key, part) for key, part in read if (key, part.object_id) not in known)]
 
 
 def _next(batches: Iterator[Rows]) -> Rows | None:

@@ -200,7 +200,7 @@ def check_rows(
         for at, fault in sorted(faults.items()):
             bad.add(int(numbers[at]), fault, partial(raw, at))
         rows = rows.pick(good)
-    return rows._replace(bad=bad.kept, more_bad=bad.more)
+    return rows._replace(bad=tuple(bad.kept), more_bad=bad.more)
 
 
 def _outside(times: npt.NDArray[np.int64]) -> list[int]:

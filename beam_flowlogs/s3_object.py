@@ -43,6 +43,8 @@ __all__ = [
 
 CHUNK_SIZE = 1 << 20
 """Bytes that are read, and held, at a time; 64 KiB would cost three times the CPU."""
+OBJECT_ID_LENGTH = 16
+"""Characters of an object's identity, with which its documents' ids begin."""
 _CAREFUL_SIZE = 16 << 10
 _DENIED = (
     "allow this role to read the whole bucket: s3:GetObject, s3:GetObjectVersion and s3:ListBucket, in the role's "

@@ -41,13 +41,13 @@ class FakeElasticsearch:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
+                body = self.rfile.read(int(self.headers["content-length"] or 0))
                 if self.headers["content-encoding"] == "gzip":
                     body = gzip.decompress(body)
                 fake.on_request()
                 with fake.lock:
                     fake.headers.append({name.lower(): value for name, value in self.headers.items()})
-                    status, answer = fake._answer(body)
+                    status, answer = fake._answer(body) if "_bulk" in self.path else fake._read(self.path)
                 data = answer if isinstance(answer, bytes) else json.dumps(answer, separators=(",", ":")).encode()
                 self.send_response(status)
                 self.send_header("x-elastic-product", "Elasticsearch")
@@ -55,6 +55,8 @@ class FakeElasticsearch:
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            do_DELETE = do_POST  # noqa: N815
 
             def log_message(self, *args: Any) -> None:
                 pass
@@ -82,6 +84,13 @@ class FakeElasticsearch:
         items = [self._store(action, document) for action, document in pairs]
         errors = any("error" in result for item in items for result in item.values())
         return 200, {"errors": errors, "items": items}
+
+    def _read(self, path: str) -> Answer:
+        """Answer a refresh with nothing, and a search, scrolled or not, with everything at once."""
+        documents = {} if path.startswith("/_search/scroll") else self.documents
+        hits = [{"_id": name, "_source": document} for name, document in documents.items()]
+        shards = {"total": 1, "successful": 1, "skipped": 0, "failed": 0}
+        return 200, {"_scroll_id": "all", "_shards": shards, "hits": {"hits": hits}}
 
     def _store(self, action: dict[str, Any], document: Any) -> dict[str, Any]:
         ((operation, target),) = action.items()

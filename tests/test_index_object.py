@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from tests.test_s3_object import FakeS3, s3_error
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-REF = ObjectRef("logs", "AWSLogs/a.log", etag="hearsay")
+REF = ObjectRef("logs", "AWSLogs/a.log", etag="e1")
 HEADER = " ".join(DEFAULT_FORMAT).encode()
 
 
@@ -61,8 +62,8 @@ def index(elasticsearch: FakeElasticsearch, dead_letters: DeadLetters, tmp_path:
     bulk = BulkConfig(max_actions=500, retry_for=0, first_delay=0.01)
     writer = BulkWriter(lambda: connect(config.elasticsearch), bulk)
 
-    def run(s3: FakeS3, **changes: Any) -> IndexedObject:
-        return index_object(REF, replace(config, **changes), cast("S3Client", s3), writer, dead_letters)
+    def run(s3: FakeS3, ref: ObjectRef = REF, **changes: Any) -> IndexedObject:
+        return index_object(ref, replace(config, **changes), cast("S3Client", s3), writer, dead_letters)
 
     yield run
     writer.close()
@@ -252,11 +253,51 @@ def test_an_object_that_is_lost_midway_counts_the_rows_that_can_be_found(
     assert done.dead_letters == (file,)
 
 
+@pytest.mark.parametrize("loss", ["deleted", "overwritten", "overwritten midway", "deleted midway"])
+def test_what_a_dead_worker_had_indexed_of_an_object_that_is_lost_since_is_counted_from_the_index(
+    loss: str, index: Index, elasticsearch: FakeElasticsearch
+) -> None:
+    content = text(lines(25_000))
+    elasticsearch.answers.extend([*[None] * 30, *[error(503, "unavailable")] * 50])
+    with pytest.raises(BulkGaveUp):  # its parts die with it
+        index(FakeS3(content))
+    elasticsearch.answers.clear()
+    before = 0
+    while before != (before := len(elasticsearch.documents)):  # what was on the wire arrives
+        time.sleep(0.5)
+    assert 10_000 < before < 25_000
+
+    early = [len(content) // 10]
+    s3 = {
+        "deleted": FakeS3(troubles=[s3_error("NoSuchKey", 404)]),
+        "overwritten": FakeS3(text(lines(100))),
+        "overwritten midway": Overwritten(content, early),
+        "deleted midway": FakeS3(content, [*early, s3_error("NoSuchKey", 404)]),
+    }[loss]
+    if loss == "overwritten":
+        s3.etag = '"e2"'
+    done = index(s3)
+
+    assert done.duplicates < before
+    assert_counted(done, elasticsearch)
+    assert (len(elasticsearch.documents) == before) == (loss != "overwritten")
+
+
+def test_parts_from_the_index_are_those_from_the_object(index: Index, elasticsearch: FakeElasticsearch) -> None:
+    rows = lines(3000)
+    rows[5] = b"2 123456789012 eni-00000005 - - - - - - - 1764000000 1764000059 - NODATA"
+    read = index(FakeS3(text(rows)), rollup_details=True)
+
+    found = index(FakeS3(troubles=[s3_error("NoSuchKey", 404)]), rollup_details=True)
+
+    assert sorted(found.parts) == sorted(read.parts)
+
+
 def test_an_object_that_cannot_be_opened_is_kept_under_the_name_that_it_was_announced_by(
     index: Index, dead_letters: DeadLetters
 ) -> None:
-    done = index(FakeS3(troubles=[s3_error("NoSuchKey", 404)]))
-    assert (done.reason, done.written, done.parts) == ("object-missing", 0, ())
+    done = index(FakeS3(troubles=[s3_error("NoSuchKey", 404)]), ref=REF._replace(etag="hearsay"))
+    assert (done.reason, done.written, list(done.parts)) == ("object-missing", 0, [])
     ((file, reject),) = dead_letters.read()
     assert (reject.etag, done.dead_letters) == ("hearsay", (file,))
 
