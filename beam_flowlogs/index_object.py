@@ -22,7 +22,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.inflate import DecodeError
-from beam_flowlogs.object_parts import PartsOfObject, Placed
+from beam_flowlogs.object_parts import PartsOfObject, Placed, parts_of_object
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.recover import recover_parts
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
@@ -218,18 +218,7 @@ class _Way:
             if rows.named:
                 ref, names = self._ref, rows.batch.schema.names
                 self._origin = replace(self._origin, object_id=object_id(ref.bucket, ref.key, ref.etag, names))
-            self._parts = PartsOfObject(
-                self._origin,
-                config.windows,
-                self._flow_log_id,
-                details=config.rollup_details,
-                conversations=config.conversations,
-            )
-        self._rejected += len(rows.bad)
-        self._bad_rows.add(self._row_reject(bad) for bad in rows.bad)
-            self._parts = PartsOfObject(self._origin, config.windows, self._flow_log_id, details=config.rollup_details)
-                most=config.limits.rollups,
-            )
+            self._parts = parts_of_object(self._origin, self._flow_log_id, config)
         self._rejected += len(rows.bad) + rows.more_bad
         self._bad_rows.add((self._row_reject(bad) for bad in rows.bad), more=rows.more_bad)
         for part in by_presence(rows):

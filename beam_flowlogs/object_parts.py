@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rollup import COUNTERS, DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
@@ -197,6 +198,18 @@ class PartsOfObject:
         measures = summed._asdict()
         columns = [np.add.reduceat(measures[name] * counts[kind], starts) for name, counts in _COUNTED]
         return list(zip(*(column.tolist() for column in columns)))
+
+
+def parts_of_object(origin: Origin, flow_log_id: str, config: JobConfig) -> PartsOfObject:
+    """Return a collector of an object's parts, as a job is told to make them."""
+    return PartsOfObject(
+        origin,
+        config.windows,
+        flow_log_id,
+        details=config.rollup_details,
+        conversations=config.conversations,
+        most=config.limits.rollups,
+    )
 
 
 class _Known:

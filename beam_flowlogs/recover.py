@@ -20,7 +20,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import RAW_INDEX_PREFIX, Origin
 from beam_flowlogs.elastic.patience import NotReadable, patiently
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, Kind
-from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.object_parts import PartsOfObject, parts_of_object
 from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import Rows, event_times
 from beam_flowlogs.s3_object import OBJECT_ID_LENGTH, ObjectRef, parse_key
@@ -48,17 +48,9 @@ def _parts(client: Elasticsearch, ref: ObjectRef, config: JobConfig) -> list[tup
         key = parse_key(ref.key)
         origin = Origin(ref.bucket, ref.key, object_id, key.account_id, key.region)
         slot_ms = None if key.slot is None else int(key.slot.timestamp() * 1000)
-        parts = collected.setdefault(
-            object_id,
-            PartsOfObject(
-                origin,
-                config.windows,
-                key.flow_log_id,
-                details=config.rollup_details,
-                most=config.limits.rollups,
-            ),
-        )
-        parts.add(_rows(waiting.pop(object_id), slot_ms))
+        if object_id not in collected:
+            collected[object_id] = parts_of_object(origin, key.flow_log_id, config)
+        collected[object_id].add(_rows(waiting.pop(object_id), slot_ms))
 
     try:
         for hit in scan(client, query=body, index=index, size=_AT_ONCE, ignore_unavailable=True):
