@@ -151,6 +151,6 @@ def test_with_a_wrong_key_a_drain_ends_clearly_and_acknowledges_nothing(
     with pytest.raises(RuntimeError, match=r"401 security_exception.*Check the credentials"):
         drain(job, queue.queue_url, [])
     assert not list(letters.rglob("*.avro"))
-    file.write_text(key(admin, "flowlogs-*", "auto_configure", "read", "write")[1])
+    file.write_text(key(admin, "flowlogs-*", "auto_configure", "read", "write", "maintenance")[1])
     done = drain(job, queue.queue_url, [])
     assert (done.messages_redelivered, done.messages_deleted, done.documents) == (1, 1, 1)

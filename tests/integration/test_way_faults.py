@@ -156,7 +156,7 @@ BREAKER = "indices.breaker.total.limit"
         pytest.param(_none, PRESSING, True, id="indexing pressure"),
         pytest.param(partial(_settings, {BREAKER: "10mb"}, {BREAKER: None}), SMALL, True, id="circuit breaker"),
         pytest.param(_flooded, SMALL, True, id="flood stage"),
-        pytest.param(_none, BulkConfig(max_bytes=16 * MB), False, id="too large, so split"),
+        pytest.param(_none, BulkConfig(max_bytes=16 * MB, concurrency=1), False, id="too large, so split"),
         pytest.param(_closed, SMALL, True, id="closed index"),
         pytest.param(_blocked, SMALL, True, id="write block"),
     ],
