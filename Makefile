@@ -6,11 +6,12 @@ BIN := $(VENV)/bin
 RECORDS ?= 200000
 SECONDS ?= 600
 
-.PHONY: help demo test lint types unit integration bench fuzz docs clean
+.PHONY: help demo test test-chaos lint types unit integration bench fuzz docs clean
 
 help:
 	@echo "make demo           the whole way once, on this machine (KEEP=1 leaves the stack running)"
 	@echo "make test           everything that is checked: lint, types, unit and integration tests"
+	@echo "make test-chaos     kill every part of a streaming job at every moment, half an hour"
 	@echo "make bench          what a million records cost, stage by stage"
 	@echo "make fuzz           hostile input for every decoder, ten minutes each (SECONDS=60 for one)"
 	@echo "make docs           the pages that are made from the code"
@@ -29,6 +30,9 @@ demo: $(VENV)/installed
 
 test: lint types
 	$(BIN)/pytest
+
+test-chaos: $(VENV)/installed
+	FLOWLOGS_CHAOS=1 $(BIN)/pytest tests/streaming --durations=0
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 _TIMEOUT_S = 30
 _POLL_S = 0.5
+_DISTRIBUTION = re.compile(r"DistributionResult\{sum=(-?\d+), count=(\d+), min=(-?\d+), max=(-?\d+)\}")
 _ENDED = ("CANCELED", "FAILED", "FINISHED")
 
 
@@ -43,6 +46,30 @@ class Checkpoints(NamedTuple):
     latest_path: str
 
 
+class Distribution(NamedTuple):
+    """A number that was taken some times: the sum of all, how often, the least and the most."""
+
+    total: int
+    times: int
+    least: int
+    most: int
+
+    def plus(self, other: Distribution | None) -> Distribution:
+        """Return both together."""
+        if other is None:
+            return self
+        return Distribution(
+            self.total + other.total, self.times + other.times, min(self.least, other.least), max(self.most, other.most)
+        )
+
+
+class Metrics(NamedTuple):
+    """Beam's metrics of a job by name, since it was started or restarted last."""
+
+    counters: dict[str, int]
+    distributions: dict[str, Distribution]
+
+
 class FlinkRest:
     """Flink's REST interface at ``url``, such as ``http://jobmanager:8081``."""
 
@@ -66,12 +93,18 @@ class FlinkRest:
             raise FlinkError(f"{what} of the name {name!r} at {self._url}: look at the job names there (--job-name)")
         return found[0]
 
-    def wait_until_running(self, name: str, seconds: float) -> Job:
-        """Return the job of a name once all its tasks run. Raises FlinkError."""
+    def wait_until_running(self, name: str, seconds: float, before: Iterable[Job] = ()) -> Job:
+        """Return the job of a name, other than those ``before``, once all its tasks run. Raises FlinkError."""
+        known = {job.id for job in before}
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             for job in self.jobs(name):
-                if not job.ended and self._all_tasks_run(job.id):
+                if job.id in known:
+                    continue
+                if job.ended:
+                    causes = "; ".join(self.exceptions(job.id)) or f"see {self._url}"
+                    raise FlinkError(f"the job {name!r} has not started, it is {job.state}: {causes}")
+                if self._all_tasks_run(job.id):
                     return job
             time.sleep(_POLL_S)
         raise FlinkError(
@@ -97,20 +130,27 @@ class FlinkRest:
     def exceptions(self, job_id: str) -> list[str]:
         """Return the latest failures of a job, each in one line."""
         history = self._request(f"/jobs/{job_id}/exceptions").get("exceptionHistory", {})
-        return [entry["stacktrace"].strip().splitlines()[0] for entry in history.get("entries", ())]
+        return [_cause(entry["stacktrace"]) for entry in history.get("entries", ())]
 
-    def metrics(self, job_id: str, part_of_name: str) -> dict[str, float]:
+    def metrics(self, job_id: str, part_of_name: str) -> Metrics:
         """Return Beam's metrics of a job by their own names, added up over subtasks, for those that hold a text."""
-        totals: dict[str, float] = {}
+        counters: dict[str, int] = {}
+        distributions: dict[str, Distribution] = {}
         for vertex in self._request(f"/jobs/{job_id}")["vertices"]:
-            path = f"/jobs/{job_id}/vertices/{vertex['id']}/subtasks/metrics"
+            path = f"/jobs/{job_id}/vertices/{vertex['id']}/metrics"
             names = [found["id"] for found in self._request(path) if part_of_name in found["id"]]
             for begin in range(0, len(names), 20):  # each is a hundred characters, and all are in the URL
                 query = urllib.parse.quote(",".join(names[begin : begin + 20]))
                 for found in self._request(f"{path}?get={query}"):
                     name = found["id"].rpartition(part_of_name)[2].strip(".:")
-                    totals[name] = totals.get(name, 0) + float(found.get("sum", 0))
-        return totals
+                    told = _DISTRIBUTION.fullmatch(found["value"])
+                    if told:
+                        found_here = Distribution(*map(int, told.groups()))
+                        if found_here.times:
+                            distributions[name] = found_here.plus(distributions.get(name))
+                    else:
+                        counters[name] = counters.get(name, 0) + int(found["value"])
+        return Metrics(counters, distributions)
 
     def cancel(self, job_id: str) -> None:
         """End a job at once, and wait until it is over; what is not acknowledged is delivered again."""
@@ -171,6 +211,13 @@ def _errors(error: urllib.error.HTTPError) -> str:
     except ValueError:
         return error.reason
     return " ".join(said).strip().splitlines()[0] if said else error.reason
+
+
+def _cause(stacktrace: str) -> str:
+    """Return the innermost cause in one line: the last one before its stack, which is the message of Python's too."""
+    innermost = stacktrace.rpartition("Caused by: ")[2].partition("\n\tat ")[0]
+    lines = [line for line in innermost.splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "?"
 
 
 def _first_line(cause: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def measure(rate: float, seconds: float, records: int) -> list[float]:
     sent: dict[int, float] = {}
 
     def put(number: int) -> None:
-        s3.put_object(Bucket=bucket, Key=f"{prefix}/{number}.log.gz", Body=_object(account, number, records))
+        s3.put_object(Bucket=bucket, Key=f"{prefix}/{number}.log.gz", Body=object_of(account, number, records))
         sent[number] = time.time()
 
     total = round(rate * seconds)
@@ -104,7 +104,8 @@ def _look(client: Elasticsearch, account: str, records: int, total: int, found: 
         time.sleep(_LOOK_EVERY_S)
 
 
-def _object(account: str, number: int, records: int) -> bytes:
+def object_of(account: str, number: int, records: int) -> bytes:
+    """Return a flow log of an account, whose records all have the object's number as source port."""
     end = int(time.time())
     rest = f"10.1.0.1 {number} 443 6 10 840 {end - 60} {end} ACCEPT OK"
     lines = [" ".join(DEFAULT_FORMAT)]

@@ -19,7 +19,7 @@ from beam_flowlogs.cli.report import print_json, warn_of_rejects, wide_console
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.elastic.setup import check_set_up
 from beam_flowlogs.flink_options import FlinkOptions
-from beam_flowlogs.flink_rest import FlinkRest
+from beam_flowlogs.flink_rest import FlinkRest, Job, Metrics
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import QueueConfig
 
@@ -173,12 +173,14 @@ def stream(
                         done = run.drain(config, url, context.args, max_receives=max_receives)
                         warn_of_rejects(done, config)
                     time.sleep(every)
+        before: list[Job] = []
         if flink_url:
+            before = _flink(flink_url).jobs(job_name)
             with wrong_arguments():
-                _refuse_a_second(_flink(flink_url), job_name)
+                _refuse_a_second(before, job_name)
         run.stream(config, queue, [*flink.beam_args(), *context.args])
         if flink_url:
-            job = _flink(flink_url).wait_until_running(job_name, _START_S)
+            job = _flink(flink_url).wait_until_running(job_name, _START_S, before)
             typer.echo(f"The job {job_name} runs: {flink_url}/#/job/{job.id}", err=True)
         else:
             typer.echo(f"The job {job_name} is handed in to {job_endpoint}", err=True)
@@ -199,8 +201,8 @@ def _absolute(location: str) -> str:
     return location if "://" in location else str(Path(location).absolute())
 
 
-def _refuse_a_second(flink: FlinkRest, name: str) -> None:
-    if any(not job.ended for job in flink.jobs(name)):
+def _refuse_a_second(jobs: list[Job], name: str) -> None:
+    if any(not job.ended for job in jobs):
         raise ValueError(
             f"a job {name!r} runs already: stop it with `flowlogs stream stop`, or give another --job-name"
         )
@@ -222,11 +224,12 @@ def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
             raise ValueError(f"Flink knows no job {name!r}: start it with `flowlogs stream`, or give --job-name")
     job = jobs[0]
     checkpoints = flink.checkpoints(job.id)
-    counters = {} if job.ended else flink.metrics(job.id, _PARTS)
+    metrics = Metrics({}, {}) if job.ended else flink.metrics(job.id, _PARTS)
     failures = flink.exceptions(job.id)
     if as_json:
-        found = {**job._asdict(), "checkpoints": checkpoints._asdict(), "counters": counters, "failures": failures}
-        print_json(found)
+        distributions = {name: found._asdict() for name, found in metrics.distributions.items()}
+        told = {"checkpoints": checkpoints._asdict(), "counters": metrics.counters, "distributions": distributions}
+        print_json({**job._asdict(), **told, "failures": failures})
     else:
         table = Table(title=f"{name} is {job.state}", show_header=False, title_justify="left")
         table.add_column()
@@ -238,8 +241,11 @@ def _show_status(flink: FlinkRest, name: str, *, as_json: bool) -> None:
                 f"{checkpoints.latest_age_s:.0f} s ago, {checkpoints.latest_bytes:,} bytes, {checkpoints.latest_ms} ms"
             )
             table.add_row("latest checkpoint", latest)
-        for name_, count in sorted(counters.items()):
-            table.add_row(name_.replace("_", " "), f"{count:,.0f}")
+        for counter, count in sorted(metrics.counters.items()):
+            table.add_row(counter.replace("_", " "), f"{count:,}")
+        for distribution, found in sorted(metrics.distributions.items()):
+            told_of = f"{found.total / found.times:,.0f} on average, {found.most:,} at most"
+            table.add_row(distribution.replace("_", " "), told_of)
         table.add_row("restarts' causes", os.linesep.join(failures[:3]) or "none")
         wide_console().print(table)
     if job.ended:

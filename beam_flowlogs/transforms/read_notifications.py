@@ -12,7 +12,7 @@ import apache_beam as beam
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.sqs_queue import MAX_RECEIVES, QueueConfig, connect_queue
 from beam_flowlogs.transforms.announce import MESSAGES, Announcement, Announcer
-from beam_flowlogs.transforms.poll_queue import PollFn
+from beam_flowlogs.transforms.poll_queue import PollFn, shard_key
 from beam_flowlogs.transforms.typed import typed
 
 _logger = logging.getLogger(__name__)
@@ -79,11 +79,10 @@ class StreamNotifications(beam.PTransform):
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> Announced:
         """Wire the transform."""
-        shards = [(url, number) for url in self._queue.urls for number in range(self._queue.shards)]
+        shards = [(shard_key(url, number), url) for url in self._queue.urls for number in range(self._queue.shards)]
         found = (
             pbegin
-            | "Shards" >> beam.Create(shards).with_output_types(tuple[str, int])
-            | "SpreadShards" >> beam.Reshuffle().with_output_types(tuple[str, int])
+            | "Shards" >> beam.Create(shards).with_output_types(tuple[str, str])
             | "Poll" >> beam.ParDo(PollFn(self._config, self._queue)).with_outputs(MESSAGES, main="objects")
         )
         return _announced(found)

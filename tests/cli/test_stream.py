@@ -7,13 +7,14 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from typer.testing import CliRunner
 
 from beam_flowlogs.cli import app
 from beam_flowlogs.flink_options import FlinkOptions
-from beam_flowlogs.flink_rest import FlinkError, FlinkRest
+from beam_flowlogs.flink_rest import Distribution, FlinkError, FlinkRest
 
 RUN = CliRunner(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1", "COLUMNS": "200"})
 STREAM = ["stream", "--queue-url", "http://127.0.0.1:1/q", "--bucket", "b"]
@@ -48,6 +49,7 @@ def test_a_job_is_told_by_its_options() -> None:
         "--parallelism=3",
         "--checkpointing_interval=2500",
         "--savepoint_path=file:/save/point",
+        "--allow_non_restored_state",
     } <= set(arguments)
     assert not any("environment" in argument for argument in FlinkOptions("host:8099").beam_args())
 
@@ -144,3 +146,35 @@ def test_a_savepoint_that_fails_is_an_error_with_its_cause(flink: FakeFlink) -> 
 def test_what_flink_refuses_is_said_in_its_words(flink: FakeFlink) -> None:
     with pytest.raises(FlinkError, match="404 no such thing"):
         FlinkRest(flink.url).checkpoints("job-1")
+
+
+def test_metrics_are_added_up_over_the_subtasks_of_every_step(flink: FakeFlink) -> None:
+    names = [f"{subtask}.step.flowlogs_{name}" for subtask in (0, 1) for name in ("documents", "bulk_ms")]
+    path = "/jobs/job-1/vertices/v/metrics"
+    flink.answers |= {
+        "GET /jobs/job-1": {"vertices": [{"id": "v"}]},
+        f"GET {path}": [{"id": name} for name in [*names, "0.step.numRecordsIn"]],
+        f"GET {path}?get={quote(','.join(names))}": [
+            {"id": names[0], "value": "7"},
+            {"id": names[1], "value": "DistributionResult{sum=10, count=2, min=4, max=6}"},
+            {"id": names[2], "value": "5"},
+            {"id": names[3], "value": "DistributionResult{sum=1, count=1, min=1, max=1}"},
+        ],
+    }
+
+    metrics = FlinkRest(flink.url).metrics("job-1", "flowlogs_")
+
+    assert metrics.counters == {"documents": 12}
+    assert metrics.distributions == {"bulk_ms": Distribution(total=11, times=3, least=1, most=6)}
+
+
+def test_a_job_that_fails_to_start_says_why_and_older_ones_are_left_aside(flink: FakeFlink) -> None:
+    flink.jobs("FAILED", "FAILED")
+    trace = (
+        "X: first\n\tat a\nCaused by: java: Error received from SDK harness: Traceback:\n  File\nKeyError: 1\n\tat b"
+    )
+    flink.answers["GET /jobs/job-1/exceptions"] = {"exceptionHistory": {"entries": [{"stacktrace": trace}]}}
+    older = [job for job in FlinkRest(flink.url).jobs("flowlogs") if job.id == "job-0"]
+
+    with pytest.raises(FlinkError, match=r"it is FAILED: KeyError: 1$"):
+        FlinkRest(flink.url).wait_until_running("flowlogs", 5, older)

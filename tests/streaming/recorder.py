@@ -1,4 +1,4 @@
-"""A proxy that passes everything on to one server and tells who watches of each exchange, with its times."""
+"""A proxy that passes everything on to one server, tells of each exchange with its times, and can make trouble."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import json
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import unquote_plus, urlsplit
 
 _HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "content-length", "host")
@@ -64,18 +64,62 @@ class Record:
         with self._lock:
             if action.endswith("ReceiveMessage"):
                 for message in json.loads(exchange.answer).get("Messages", ()):
-                    records = json.loads(message["Body"]).get("Records", ())
-                    keys = [unquote_plus(record["s3"]["object"]["key"]) for record in records]
-                    self.announced[message["ReceiptHandle"]] = keys
+                    self.announced[message["ReceiptHandle"]] = _keys(message["Body"])
             if action.endswith("DeleteMessageBatch"):
                 for entry in json.loads(exchange.body)["Entries"]:
                     self.deleted.setdefault(entry["ReceiptHandle"], exchange.began)
 
 
+def _keys(body: str) -> list[str]:
+    try:
+        records = json.loads(body).get("Records", ())
+    except ValueError:
+        return []  # a message that is bad on purpose
+    return [unquote_plus(record["s3"]["object"]["key"]) for record in records]
+
+
+class Proxy:
+    """A running proxy: where it is reached, and the trouble it makes."""
+
+    def __init__(self, note: Callable[[Exchange], None]) -> None:
+        self.url = ""
+        self.refusing = False
+        """While true, every request is answered 503 and not passed on."""
+        self._note = note
+        self._moments: list[tuple[str, Callable[[Exchange], bool], Callable[[], None]]] = []
+        self._lock = threading.Lock()
+
+    def once(self, phase: str, condition: Callable[[Exchange], bool], action: Callable[[], None]) -> threading.Event:
+        """Act once: `before` the first request of a kind is passed on, or `after` its answer came; set when done."""
+        done = threading.Event()
+
+        def act() -> None:
+            action()
+            done.set()
+
+        with self._lock:
+            self._moments.append((phase, condition, act))
+        return done
+
+    def reached(self, phase: str, exchange: Exchange) -> None:
+        """Act as told for this moment."""
+        with self._lock:
+            now = [moment for moment in self._moments if moment[0] == phase and moment[1](exchange)]
+            self._moments = [moment for moment in self._moments if moment not in now]
+        for _, _, act in now:
+            act()
+
+    def answered(self, exchange: Exchange) -> None:
+        """Take note of an exchange that went well."""
+        self._note(exchange)
+        self.reached("after", exchange)
+
+
 @contextmanager
-def recording(server_url: str, note: Any) -> Iterator[str]:
-    """Pass on what comes to the URL that this yields, and give each finished exchange to `note`."""
+def recording(server_url: str, note: Callable[[Exchange], None]) -> Iterator[Proxy]:
+    """Pass on what comes to the URL of the proxy that this yields, and give each finished exchange to `note`."""
     target = urlsplit(server_url)
+    proxy = Proxy(note)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -85,6 +129,12 @@ def recording(server_url: str, note: Any) -> Iterator[str]:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             began = time.time()
             headers = {name: value for name, value in self.headers.items() if name.lower() not in _HOP_BY_HOP}
+            lower = {name.lower(): value for name, value in headers.items()}
+            asked = Exchange(began, began, self.command, self.path, lower, body, b"")
+            if proxy.refusing:
+                self._answer(503, [], b"")
+                return
+            proxy.reached("before", asked)
             connection = http.client.HTTPConnection(str(target.hostname), target.port, timeout=90)
             try:
                 connection.request(self.command, self.path, body, headers)
@@ -95,18 +145,19 @@ def recording(server_url: str, note: Any) -> Iterator[str]:
                 return
             finally:
                 connection.close()
-            ended = time.time()
-            lower = {name.lower(): value for name, value in headers.items()}
             if answer.status == 200:
-                note(Exchange(began, ended, self.command, self.path, lower, body, content))
-            self.send_response_only(answer.status)
-            for name, value in answer.getheaders():
+                proxy.answered(asked._replace(ended=time.time(), answer=content))
+            self._answer(answer.status, answer.getheaders(), content)
+
+        def _answer(self, status: int, headers: list[tuple[str, str]], content: bytes) -> None:
+            self.send_response_only(status)
+            length = str(len(content))
+            for name, value in headers:
                 if name.lower() not in _HOP_BY_HOP:
                     self.send_header(name, value)
-            self.send_header(
-                "Content-Length",
-                answer.getheader("Content-Length", "0") if self.command == "HEAD" else str(len(content)),
-            )
+                elif name.lower() == "content-length" and self.command == "HEAD":
+                    length = value
+            self.send_header("Content-Length", length)
             self.end_headers()
             self.wfile.write(content)
 
@@ -119,8 +170,9 @@ def recording(server_url: str, note: Any) -> Iterator[str]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
+    proxy.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield proxy
     finally:
         server.shutdown()
         server.server_close()

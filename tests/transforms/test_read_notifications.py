@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
+import apache_beam as beam
 import pytest
-from apache_beam.io.watermark_estimators import ManualWatermarkEstimator
 from apache_beam.pvalue import TaggedOutput
 from apache_beam.utils.timestamp import Timestamp
 
@@ -18,8 +18,9 @@ from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import QueueConfig, SqsQueue, VisibilityKeeper
 from beam_flowlogs.transforms import announce, poll_queue, read_notifications
 from beam_flowlogs.transforms.announce import Announcer, decode_ref
-from beam_flowlogs.transforms.poll_queue import PollFn
+from beam_flowlogs.transforms.poll_queue import PollFn, shard_key
 from beam_flowlogs.transforms.progress import Progress
+from beam_flowlogs.transforms.read_notifications import StreamNotifications
 from tests.fake_sqs import FakeSqs
 
 URL = "https://sqs/q"
@@ -175,27 +176,17 @@ def test_messages_that_were_tried_before_end_a_drains_round_so_that_few_share_th
 
 
 class Poll:
-    """One poll of a shard, as a runner makes it."""
+    """The polls of a shard, as a runner makes them: each time that the timer goes off."""
 
     def __init__(self, config: JobConfig, **options: Any) -> None:
         self.fn = PollFn(config, QueueConfig((URL,), delivery_delay_s=900, **options))
-        self.watermark = ManualWatermarkEstimator(None)
-        self.deferred: list[float] = []
+        self.fn.process((shard_key(URL, 0), URL), timer=self)
+
+    def set(self, to: Timestamp) -> None:
+        self.watermark = to
 
     def __call__(self) -> dict[str, list[str]]:
-        tracker = poll_queue._Tracker(1)
-
-        class View:
-            try_claim = staticmethod(tracker.try_claim)
-
-            @staticmethod
-            def defer_remainder(duration: Any) -> None:
-                self.deferred.append(float(duration.micros) / 1e6)
-                assert tracker.try_split(0) == (0, 1)
-
-        objects, _ = _sort(self.fn.process((URL, 0), tracker=View(), watermark=self.watermark))
-        tracker.check_done()
-        return objects
+        return _sort(self.fn.poll(shard_key(URL, 0), self.watermark, timer=self))[0]
 
 
 @pytest.fixture
@@ -212,7 +203,8 @@ def test_a_poll_takes_what_there_is_and_goes_on_later(
 
     assert len(poll()) == 25
     assert poll() == {}
-    assert poll.deferred == [0, 0]
+    sqs.send(_body("another"))
+    assert len(poll()) == 1
 
 
 def test_nothing_is_received_while_too_much_is_in_flight(
@@ -224,7 +216,6 @@ def test_nothing_is_received_while_too_much_is_in_flight(
 
     assert len(by_number()) == 20
     assert by_number() == {}
-    assert by_number.deferred[-1] > 0
     assert len(by_bytes()) == 10
     assert by_bytes() == {}
 
@@ -234,20 +225,18 @@ def test_the_watermark_trails_the_clock_when_idle_the_oldest_message_when_behind
 ) -> None:
     poll = Poll(config)
     poll()
-    assert poll.watermark.current_watermark() == Timestamp(1000 - 900)
+    assert poll.watermark == Timestamp(1000 - 900)
 
     sqs.send(_body("a"))
     sqs.now += 500
     poll()
-    assert poll.watermark.current_watermark() == Timestamp(1000 - 900)
+    assert poll.watermark == Timestamp(1000 - 900)
 
     poll()
-    assert poll.watermark.current_watermark() == Timestamp(1500 - 900)
+    assert poll.watermark == Timestamp(1500 - 900)
 
 
-def test_a_poll_that_was_ended_receives_nothing(sqs: FakeSqs, config: JobConfig, keeper: VisibilityKeeper) -> None:
-    sqs.send(_body("a"))
-    tracker = poll_queue._Tracker(0)
+def test_what_is_received_has_no_end(config: JobConfig) -> None:
+    announced = beam.Pipeline() | StreamNotifications(QueueConfig((URL,)), config)
 
-    assert list(PollFn(config, QueueConfig((URL,))).process((URL, 0), tracker=tracker, watermark=None)) == []
-    assert sqs.visible() == 1
+    assert not announced.objects.is_bounded  # or roll-ups would wait for the end
