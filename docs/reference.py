@@ -81,17 +81,61 @@ _RECORDS_INTRODUCTION = """\
 
 Made by `make docs` from `beam_flowlogs/fields.py`, where every field is written down once.
 
-A text object is read by its header line, a Parquet one by its column names (`_` for `-`); order and number do not matter. Every
-logged field stands in the document under `aws.vpcflow.` and its own name with `_`; the column "also as" names the fields of the
-[Elastic Common Schema](https://www.elastic.co/guide/en/ecs/current/index.html) that it is copied to. A `-` is absent from the
-document. A field that AWS adds later is kept as a keyword. Tags stay percent-encoded, as logged.
-A value that does not fit its type makes the row a reject: it is neither indexed nor counted.
+Every logged field stands in the document under `aws.vpcflow.` and its own name with `_`; some are copied to fields of the
+[Elastic Common Schema](https://www.elastic.co/guide/en/ecs/current/index.html) besides. A `-` is absent from the document. A field
+that AWS adds later is kept as a keyword. Tags stay percent-encoded, as logged. A value that does not fit its type makes the row a
+reject: it is neither indexed nor counted.
+
+## Files
+
+What a file is, is told by its content and not by its name; files of any kind may lie side by side.
+
+| kind | read as |
+|---|---|
+| text with a header line | the columns that the header names, in any order and number |
+| text without one | the columns of `--format 'version account-id ...'`; a time of export before every line (CloudWatch Logs) is passed over |
+| Parquet | its columns by name (`_` for `-`), 32 or 64 bits wide or text; null, `-` and empty are absent |
+
+Text may be plain, gzip (of one or more members) or zstd. Times are seconds or milliseconds. Where a record lacks account, region and
+time, the key of its object tells them: plain, hourly and Hive keys below any prefix.
+
+## What is rejected
+
+Each has a reason of its own in the [dead letters](dead-letters.md). What stands before a fault is indexed.
+
+| the object, or the rest of it | because |
+|---|---|
+| `not-a-flow-log` | it is neither text nor Parquet, or its columns are not those of a flow log |
+| `header-missing` | its first line names no fields, and no `--format` does |
+| `header-broken` | the header names a field twice, or something that can be no field; a Parquet column is neither number nor text |
+| `header-changed` | a different header follows further down |
+| `gzip-corrupt` `gzip-truncated` `zstd-corrupt` `parquet-broken` | it is damaged, or ends early |
+| `parquet-unsupported` | a column is encoded as DELTA_BYTE_ARRAY |
+| `too-large` | it unpacks to more than `--max-plain-bytes` (8 GiB), or its Parquet footer is larger than 2 MiB |
+| `ratio-too-high` | it unpacks to more than `--max-ratio` (250) times its size, and to more than 64 MiB |
+| `page-too-large` | a page of Parquet unpacks to more than 64 MiB |
+| `line-too-long` | a line, or a row of Parquet, is longer than 64 KiB |
+| `too-many-columns` | it has more than 256 columns |
+| `object-changed` | it was overwritten while it was read |
+| `unexpected-error` | a mistake of this program: please report it |
+
+| a row | because |
+|---|---|
+| `wrong-number-of-values` | it has more or fewer values than the header has names |
+| `empty-value` | two spaces follow each other: an absent value is written `-` |
+| `not-a-number` `out-of-range` | a number is none, is negative, or is more than its field can hold (ports 65,535, protocol 255, counts 2^48) |
+| `not-an-address` | an address is none |
+| `not-utf-8` `stray-carriage-return` | its bytes are no line of text |
+| `export-time-missing` | the first line begins with a time of export, and it does not |
+| `time-missing` | neither `end` nor `start` is logged, and the key names no delivery slot |
+| `time-out-of-range` | its time lies before 2015 or after 2099 |
+| `time-implausible` | its time lies more than `--max-days` (30) from the delivery slot, or from the object's first record |
 """
 
 
 def records_page() -> str:
     """Return the text of docs/records.md."""
-    lines = ["\n## Logged fields\n", "| field | version | type | meaning | also as |", "|---|---|---|---|---|"]
+    lines = ["\n## Logged fields\n", "| field | version | type | meaning | in the document |", "|---|---|---|---|---|"]
     lines += [_field_row(field) for field in FIELDS]
     lines += ["\n## Computed fields\n", "| document field | type | rule |", "|---|---|---|"]
     lines += [f"| `{field.path}` | {field.es_type} | {field.rule} |" for field in DERIVED]
@@ -99,8 +143,8 @@ def records_page() -> str:
 
 
 def _field_row(field: Field) -> str:
-    copies = ", ".join(f"`{path}`" for path in field.copies)
-    return f"| `{field.name}` | {field.version} | {field.kind.es_type} | {field.meaning} | {copies} |"
+    paths = ", ".join(f"`{path}`" for path in (field.path, *field.copies))
+    return f"| `{field.name}` | {field.version} | {field.kind.es_type} | {field.meaning} | {paths} |"
 
 
 PAGES = {"commands.md": commands_page, "records.md": records_page}

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+DECODERS = (
+    "inflate.py", "rows.py", "text_rows.py", "parquet_rows.py", "parquet_columns.py", "parquet_pages.py",
+    "index_object.py",
+)  # fmt: skip
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 
@@ -17,6 +21,18 @@ def test_a_page_made_from_the_code_is_up_to_date(name: str) -> None:
     page = runpy.run_path(str(ROOT / "docs/reference.py"))["PAGES"][name]
 
     assert (ROOT / "docs" / name).read_text() == page(), f"docs/{name} is stale: run `make docs`"
+
+
+def test_every_reason_for_which_a_decoder_rejects_is_explained() -> None:
+    sources = "".join((ROOT / "beam_flowlogs" / name).read_text() for name in DECODERS)
+    reasons = set(re.findall(r'DecodeError\(\s*"([a-z0-9-]+)"', sources))
+    # A row's fault is a pair of reason and detail.
+    reasons |= set(re.findall(r'[(=]\s*"([a-z0-9]+(?:-[a-z0-9]+)+)",', sources))
+    reasons |= set(re.findall(r'return "([a-z0-9]+(?:-[a-z0-9]+)+)",', sources))
+    page = (ROOT / "docs/records.md").read_text()
+
+    assert len(reasons) > 20
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
 
 
 def test_every_option_explains_itself() -> None:

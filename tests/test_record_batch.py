@@ -266,7 +266,10 @@ def test_random_records_come_back_field_by_field_from_text_and_parquet(names: tu
         if row.get("protocol") is not None:
             row["protocol"] %= 256
 
-    for stored in (_lines(names, records), encode_parquet(records, names)):
+    lines = _lines(names, records)
+    # The generator's writer refuses quotes, which no log of AWS's has.
+    written = [] if b'"' in lines else [encode_text(records, names)]
+    for stored in (lines, *written, encode_parquet(records, names)):
         values, numbers, bad = _decode(stored)
         assert bad == []
         assert values == records
