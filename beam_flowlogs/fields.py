@@ -73,8 +73,11 @@ class Derived:
     rule: str
 
 
+LONGEST_TEXT = 8191
+"""Bytes that a text may have. Longer ones cannot be searched: Lucene takes 32,766, counted as four a character."""
+
 _MOST = 1 << 48
-"""Far more than any interface carries within a capture window, and few enough that sums stay within 64 bits."""
+"""Far more than any interface carries within a capture window: a record of more is damaged."""
 
 _K, _A, _I, _L = Kind.KEYWORD, Kind.ADDRESS, Kind.INT32, Kind.INT64
 

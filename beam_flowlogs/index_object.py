@@ -155,8 +155,8 @@ def _bugs_as_rejects() -> Iterator[None]:
     """Make an error that nobody thought of a reject of this one object: it must not stop all the others for ever."""
     try:
         yield
-    except (DecodeError, ObjectRejected, ObjectChanged, ObjectUnavailable):
-        raise
+    except (DecodeError, ObjectRejected, ObjectChanged, ObjectUnavailable, OSError, MemoryError):
+        raise  # known, or of this machine: a full disk is no fault of the object
     except Exception as error:
         _logger.exception("an object could not be decoded or rendered; it is set aside")
         raise DecodeError("unexpected-error", f"{type(error).__name__}: {error}; please report this") from error

@@ -196,7 +196,7 @@ class PartsOfObject:
         group, kind = np.divmod(summed.code, len(_CLASSES))
         starts = _run_starts(group)
         measures = summed._asdict()
-        columns = [np.add.reduceat(measures[name] * counts[kind], starts) for name, counts in _COUNTED]
+        columns = [np.add.reduceat(_roomy(measures[name]) * counts[kind], starts) for name, counts in _COUNTED]
         return list(zip(*(column.tolist() for column in columns)))
 
 
@@ -332,8 +332,13 @@ def _together(sums: Sequence[_Sums]) -> _Sums:
     return _Sums(*map(np.concatenate, zip(*sums)))
 
 
+def _roomy(values: Ints) -> Ints:
+    """Return values whose sum cannot overflow: as Python's integers if 64 bits might not hold it."""
+    return values.astype(object) if len(values) and int(values.max()) * len(values) >> 63 else values
+
+
 def _summed(sums: _Sums) -> _Sums:
     order = np.argsort(sums.code, kind="stable")
     code = sums.code[order]
     starts = _run_starts(code)
-    return _Sums(code[starts], *(np.add.reduceat(values[order], starts) for values in sums[1:]))
+    return _Sums(code[starts], *(np.add.reduceat(_roomy(values)[order], starts) for values in sums[1:]))

@@ -7,6 +7,7 @@ itself, so any order, any grouping and any number of times gives the same docume
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
@@ -131,7 +132,15 @@ class Part(NamedTuple):
 def encode_part(part: Part) -> bytes:
     """Return a part as the bytes that cross a shuffle."""
     dimensions = [part.dimensions.get(name, "") for name in DIMENSIONS]
-    return orjson.dumps([*part[:4], dimensions, part.details])
+    return to_json([*part[:4], dimensions, part.details])
+
+
+def to_json(value: Any) -> bytes:
+    """Return a value as JSON; a sum of more than 64 bits too, which Elasticsearch then refuses: a reject of its own."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def decode_part(data: bytes) -> Part:

@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 from beam_flowlogs.bulk import BulkWriter, ItemRejected
 from beam_flowlogs.bulk_request import describe
 from beam_flowlogs.elastic.patience import NotReadable, patiently
-from beam_flowlogs.rollup import Part, RollUpKey, merge
+from beam_flowlogs.rollup import Part, RollUpKey, merge, to_json
 
 _READ_AT_ONCE = 200
 
@@ -116,4 +116,4 @@ def item_of(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored 
     if stored:
         target |= {"if_seq_no": stored.seq_no, "if_primary_term": stored.primary_term}
     action = {"index" if stored else "create": target}
-    return orjson.dumps(action) + b"\n" + orjson.dumps(document) + b"\n"
+    return orjson.dumps(action) + b"\n" + to_json(document) + b"\n"

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_flowlogs.addresses import Addresses, parse_addresses
-from beam_flowlogs.fields import Field, Kind, field_of
+from beam_flowlogs.addresses import Addresses, offsets, parse_addresses
+from beam_flowlogs.fields import LONGEST_TEXT, Field, Kind, field_of
 
 Fault: TypeAlias = tuple[str, str]
 """Why a row is bad: a stable reason code, and what was wrong."""
@@ -185,6 +185,11 @@ def check_rows(
                 for at, value in enumerate(column.to_pylist()):
                     if value is not None and not 0 <= value <= maximum:
                         faults.note(at, _out_of_range(field, value))
+        elif not field.kind.is_number:
+            lengths = np.diff(offsets(column))
+            for at in np.flatnonzero(lengths > LONGEST_TEXT).tolist():
+                fault = "value-too-long", f"{field.name} is {lengths[at]} bytes long, more than {LONGEST_TEXT}"
+                faults.note(at, fault)
     times = event_times(batch, period.slot_ms)
     for at in _outside(times):
         faults.note(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)

@@ -233,7 +233,7 @@ def _answer(error: ClientError) -> tuple[tuple[str, str] | None, str]:
         return None, _CREDENTIALS
     if code in _REJECTED:
         return _REJECTED[code], ""
-    if status >= 500 or status == 429 or "Throttl" in code or code == "SlowDown":
+    if status >= 500 or status == 429 or "Throttl" in code or code.endswith(("SlowDown", "OverLimit")):
         return None, _THROTTLED
     # An answer without a code of S3's (botocore then puts the status, or nothing) is that of something in between.
     stranger = not code or code.isdecimal()

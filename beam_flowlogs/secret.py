@@ -52,6 +52,8 @@ def resolve(reference: str) -> str:
     value = _read(reference).strip()
     if not value:
         raise SecretUnavailable(f"the secret {reference} is empty")
+    if not value.isprintable():  # no header takes it, and the error would show it
+        raise SecretUnavailable(f"the secret {reference} holds a line break or another control character")
     with _lock:
         _values[reference] = (now + _KEEP, value)
     return value

@@ -137,6 +137,13 @@ def test_sums_are_exact_beyond_what_a_double_holds() -> None:
     assert dict(zip(COUNTERS, part.counters))["bytes"] == 2**53 + 1
 
 
+def test_sums_are_exact_beyond_64_bits() -> None:
+    ((_, part),) = parts_of([OK | {"bytes": 2**48}] * 70_000)
+
+    assert dict(zip(COUNTERS, part.counters))["bytes"] == 70_000 << 48
+    assert encode_part(part)
+
+
 def test_a_part_is_small() -> None:
     big = OK | {"bytes": 2**40, "packets": 2**30, "vpc-id": "vpc-0123456789abcdef0", "flow-direction": "ingress"}
 

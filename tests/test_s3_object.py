@@ -392,6 +392,7 @@ def test_a_refusal_on_the_way_to_credentials_says_nothing_of_an_object() -> None
 ENVIRONMENT = [
     ("lower the parallelism", s3_error("SlowDown", 503)),
     ("lower the parallelism", s3_error("InternalError", 500)),
+    ("lower the parallelism", s3_error("AWS.SimpleQueueService.OverLimit", 403)),
     ("lower the parallelism", s3_error("KMS.ThrottlingException", 400)),
     ("check the network", s3_error("RequestTimeout", 400)),
     ("check the network", s3_error("404", 404)),

@@ -39,6 +39,13 @@ def test_a_rotated_secret_is_found_after_a_minute_and_not_read_before(
     assert secret.resolve(f"file:{file}") == "new"
 
 
+def test_a_secret_of_two_lines_is_refused_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "c2Vj\ncmV0")
+    with pytest.raises(secret.SecretUnavailable, match="env:SOME_KEY holds a line break") as told:
+        secret.resolve("env:SOME_KEY")
+    assert "c2Vj" not in str(told.value)
+
+
 @pytest.mark.parametrize(
     ("reference", "message"),
     [

@@ -130,6 +130,11 @@ def test_a_number_is_decimal_digits_and_in_range(value: bytes, reason: str | Non
     assert _reasons(ROW.replace(b" 443 ", b" " + value + b" ")) == ([reason] if reason else [])
 
 
+def test_a_text_too_long_to_be_searched_is_bad() -> None:
+    assert _reasons(b"x" * 8191 + b" 1764000059", header=b"interface-id end") == []
+    assert _reasons(b"x" * 8192 + b" 1764000059", header=b"interface-id end") == ["value-too-long"]
+
+
 @pytest.mark.parametrize("name", [b"bytes", b"packets"])
 def test_a_count_too_large_to_be_added_up_is_bad(name: bytes) -> None:
     header = name + b" end"

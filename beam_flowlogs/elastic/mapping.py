@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-_LONGEST_KEYWORD = 8191
-"""Characters up to which a keyword is indexed: 32,766 bytes is the most that Lucene takes, four bytes a character."""
+from beam_flowlogs.fields import LONGEST_TEXT
 
 
 def typed_property(es_type: str, *, searched: bool = True) -> dict[str, Any]:
     """Return the mapping of one field; one that is not ``searched`` keeps doc values only."""
     mapping: dict[str, Any] = {"type": es_type}
     if es_type == "keyword":
-        mapping["ignore_above"] = _LONGEST_KEYWORD
+        mapping["ignore_above"] = LONGEST_TEXT
     if not searched:
         mapping["index"] = False
     return mapping

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.document import RAW_INDEX_PREFIX
+from beam_flowlogs.elastic.verify import WINDOW, WITH_TRAFFIC, window_lengths
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
 _RAW = f"{RAW_INDEX_PREFIX}*"
@@ -133,7 +134,8 @@ def _interfaces(client: Elasticsearch) -> list[Interface]:
     sums = {name: {"sum": {"field": f"flowlogs.rollup.{name}"}} for name in ("flows", "bytes", "rejected.flows")}
     named = {name: {"terms": {"field": f"cloud.{name}", "size": 1}} for name in ("account.id", "region")}
     top = {"field": "flowlogs.rollup.key", "size": _TOP, "order": {"bytes": "desc"}}
-    answer = _search(client, _ROLLUP, {"keys": {"terms": top, "aggs": {**sums, **named}}})
+    window = f"{min(window_lengths(client))}s"  # the longer ones hold the same traffic again
+    answer = _search(client, _ROLLUP, {"keys": {"terms": top, "aggs": {**sums, **named}}}, {"term": {WINDOW: window}})
     return [_interface(bucket) for bucket in answer["aggregations"]["keys"]["buckets"]]
 
 
@@ -160,7 +162,7 @@ def _compare_busiest(client: Elasticsearch) -> Comparison | None:
     rollup, event = source["flowlogs"]["rollup"], source["event"]
     conditions = [
         {"term": {"aws.vpcflow.interface_id": rollup["key"]}},
-        {"term": {"aws.vpcflow.log_status": "OK"}},
+        WITH_TRAFFIC,
         {"range": {"@timestamp": {"gte": event["start"], "lt": event["end"]}}},
     ]
     sums = {name: {"sum": {"field": f"network.{name}"}} for name in ("bytes", "packets")}

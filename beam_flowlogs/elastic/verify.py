@@ -13,7 +13,9 @@ from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, Rol
 
 _BOTH = f"{RAW_INDEX_PREFIX}*,{ROLLUP_INDEX_PREFIX}*"
 _PAGE = 2000
-_WINDOW = "flowlogs.rollup.window"
+WINDOW = "flowlogs.rollup.window"
+WITH_TRAFFIC = {"bool": {"must_not": [{"terms": {"aws.vpcflow.log_status": ["NODATA", "SKIPDATA"]}}]}}
+"""The raw documents that count as flows: those without a status too."""
 
 _PROTOCOLS = {"tcp": ["6"], "udp": ["17"], "icmp": ["1", "58"]}
 _FLAGS = {"tcp.begun": (["syn"], ["ack"]), "tcp.answered": (["syn", "ack"], []), "tcp.reset": (["rst"], [])}
@@ -105,7 +107,7 @@ def resolve_range(client: Elasticsearch, since: str, until: str) -> Range:
 
 def window_lengths(client: Elasticsearch) -> list[int]:
     """Return the lengths of the stored roll-ups' windows in seconds, the shortest first."""
-    answer = _search(client, f"{ROLLUP_INDEX_PREFIX}*", {"length": {"terms": {"field": _WINDOW, "size": 100}}})
+    answer = _search(client, f"{ROLLUP_INDEX_PREFIX}*", {"length": {"terms": {"field": WINDOW, "size": 100}}})
     buckets = answer.get("aggregations", {}).get("length", {}).get("buckets", ())
     return sorted(parse_window(bucket["key"]) for bucket in buckets)
 
@@ -147,7 +149,7 @@ def recount(
     sums = {name: {"sum": {"field": f"network.{name}"}} for name in ("bytes", "packets")}
     named = [number for numbers in _PROTOCOLS.values() for number in numbers]
     classes = {
-        "ok": {"bool": {"must_not": [{"terms": {"aws.vpcflow.log_status": ["NODATA", "SKIPDATA"]}}]}},
+        "ok": WITH_TRAFFIC,
         "accepted": {"term": {"event.action": "ACCEPT"}},
         "rejected": {"term": {"event.action": "REJECT"}},
         "ingress": {"term": {"network.direction": "ingress"}},
@@ -209,7 +211,7 @@ def rollups(
     client: Elasticsearch, window_s: int, query: Mapping[str, Any] | None = None
 ) -> Iterator[tuple[RollUpKey, Counts]]:
     """Yield the counters of the stored roll-ups of a window's length."""
-    length = {"term": {_WINDOW: f"{window_s}s"}}
+    length = {"term": {WINDOW: f"{window_s}s"}}
     after: list[Any] | None = None
     while True:
         answer = client.search(

@@ -135,3 +135,12 @@ def test_a_secret_that_is_not_there_yet_is_awaited_in_reading_too(config: Elasti
     rollups = RollUpStore(late, bulk_writer(config, BulkConfig(retry_for=30)), retry_for=30)
     assert rollups.merge({KEYS[0]: [part("b")]}).updated == 1
     assert len(asked) == 3
+
+
+def test_a_sum_that_elasticsearch_cannot_hold_is_a_reject_of_its_own(config: ElasticsearchConfig) -> None:
+    merged = store(config).merge({KEYS[0]: [part("a", 1 << 63), part("b", 1 << 63)], KEYS[1]: [part("a")]})
+
+    assert merged.created == 1
+    ((key, item),) = merged.rejected
+    assert key == KEYS[0]
+    assert item.status == 400
