@@ -56,6 +56,11 @@ class Bodies:
 
             generate(config, sink)
 
+    @property
+    def size(self) -> int:
+        """Bytes of all bodies."""
+        return sum(size for size, _ in self._sizes)
+
     def read(self, documents: int | None = None) -> Iterator[bytes]:
         """Yield bodies, of about so many documents or all."""
         left = documents

@@ -7,6 +7,9 @@ turns, from a fresh process, with as many requests at once; the loop's bodies ar
 server is the limit, and what is lost is lost by sending too late. ``shared``: both take what they find, and whatever
 the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, and the
 share of the time from first to last request in which none was on the wire, when the server waited for us.
+
+``--paced`` puts a stand-in in the server's place that takes a fixed time for each body: it shows whether the sender
+keeps its server at work, also on a machine that others use.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple
+from urllib.request import urlopen
 
 import boto3
 from elasticsearch import Elasticsearch
@@ -36,6 +40,7 @@ from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.aws import AwsEmulator
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from benchmarks.bodies import BUCKET, Bodies, cpu_s, replay
+from benchmarks.paced import AT_ONCE, serving
 from benchmarks.record import append
 
 _SLOTS = 4
@@ -131,7 +136,8 @@ class Bench:
         self._server = ElasticsearchServer(folder / "elasticsearch")
         self._server.start()
         os.sched_setaffinity(0, cores.sender)
-        self._client = Elasticsearch(self._server.url, request_timeout=600)
+        self._url = self._server.url
+        self._client = Elasticsearch(self._url, request_timeout=600)
         set_up(self._client)
 
     def close(self) -> None:
@@ -140,17 +146,18 @@ class Bench:
 
     def start(self) -> Run:
         """A backfill of nothing."""
-        return self._measure(0, _backfill, self._server.url, f"s3://{BUCKET}/nothing/", self._letters)
+        return self.measure(0, _backfill, self._url, f"s3://{BUCKET}/nothing/", self._letters)
 
     def loop(self) -> Run:
         """The bare loop."""
-        return self._measure(self._records, _loop, self._server.url, self._bodies)
+        return self.measure(self._records, _loop, self._url, self._bodies)
 
     def backfill(self) -> Run:
         """The whole way."""
-        return self._measure(self._records, _backfill, self._server.url, f"s3://{BUCKET}/", self._letters)
+        return self.measure(self._records, _backfill, self._url, f"s3://{BUCKET}/", self._letters)
 
-    def _measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+    def measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+        """Send from a fresh process to an empty server; ``records`` have to be there afterwards."""
         client = self._client
         for index in list(client.indices.get(index="flowlogs-*")):
             client.indices.delete(index=index)
@@ -163,6 +170,27 @@ class Bench:
         if found != records:
             raise RuntimeError(f"{found} of {records} documents are there: nothing of this run may be compared")
         return run
+
+
+class PacedBench(Bench):
+    """The same with a stand-in of a fixed pace at ``url``: what it was at work counts as its CPU-seconds."""
+
+    def __init__(self, folder: Path, url: str, bodies: Bodies, records: int) -> None:
+        self._bodies, self._records, self._url = bodies, records, url
+        self._letters = str(folder / "letters")
+
+    def measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+        """Send from a fresh process."""
+        before = self._worked_s()
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            seconds, sender, idle = process.submit(_timed, send, *arguments).result()
+        worked = self._worked_s() - before
+        if bool(records) != bool(worked):
+            raise RuntimeError(f"{records} records were {worked:.1f} s of work: nothing of this run may be compared")
+        return Run(seconds, sender, worked, idle)
+
+    def _worked_s(self) -> float:
+        return float(urlopen(self._url).read())
 
 
 @contextmanager
@@ -181,7 +209,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000, help="records of a pass (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="passes of each after one to warm up (%(default)s)")
-    parser.add_argument("--cores", choices=("own", "shared"), help="default: one after the other")
+    parser.add_argument("--cores", choices=("own", "shared"), action="append", help="default: one after the other")
+    parser.add_argument("--paced", type=int, metavar="RATE", help="a stand-in that takes so many records a second")
     parser.add_argument("--record", action="store_true", help="append the table to results.md")
     options = parser.parse_args()
     lines = list(_HEAD)
@@ -199,12 +228,18 @@ def main() -> None:
             slots=_SLOTS,
             keep=lambda key, body: s3.put_object(Bucket=BUCKET, Key=key, Body=body),
         )
-        for name in [options.cores] if options.cores else ["own", "shared"]:
+        if options.paced:
+            url = stack.enter_context(serving(options.paced * bodies.size / options.records))
+            name = f"paced, {options.paced:,}/s"
+            lines += _measured(name, PacedBench(folder, url, bodies, options.records), AT_ONCE, options)
+            options.cores = []
+        for name in options.cores if options.cores is not None else ["own", "shared"]:
             cores = _cores(name)
             with _bench(folder / name, cores, bodies, options.records) as bench:
                 lines += _measured(name, bench, len(cores.server), options)
     if options.record:
-        about = f"`python -m benchmarks.throughput --records {options.records}`: all on one machine"
+        paced = f" --paced {options.paced}" if options.paced else ""
+        about = f"`python -m benchmarks.throughput --records {options.records}{paced}`: all on one machine"
         append("Backfill beside a bare loop over ready bodies", about, lines)
 
 
