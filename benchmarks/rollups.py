@@ -163,7 +163,7 @@ def _on_a_server(parts: Parts) -> list[str]:
 
             for what, action in (
                 ("indexed plainly", plain),
-                ("", lambda: client.indices.delete(index="flowlogs-rollup-*", expand_wildcards="all")),
+                ("", lambda: client.indices.delete(index=sorted({key.index_name for key, _ in parts}))),
                 ("created by merging", lambda: merged(parts)),
                 ("a second object merged into each", lambda: merged(others)),
                 ("the same again, which changes nothing", lambda: merged(others)),
