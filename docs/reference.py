@@ -129,6 +129,7 @@ Each has a reason of its own in the [dead letters](dead-letters.md). What stands
 | `export-time-missing` | the first line begins with a time of export, and it does not |
 | `time-missing` | neither `end` nor `start` is logged, and the key names no delivery slot |
 | `time-out-of-range` | its time lies before 2015 or after 2099 |
+| `value-too-long` | a text is longer than 8,191 bytes, which Elasticsearch could not search for |
 | `time-implausible` | its time lies more than `--max-days` (30) from the delivery slot, or from the object's first record |
 """
 
