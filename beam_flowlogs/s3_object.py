@@ -79,7 +79,8 @@ class KeyParts(NamedTuple):
 class ObjectChanged(Exception):  # noqa: N818  (it says what happened)
     """The object was overwritten while it was read: the bytes so far belong to an object that is no more.
 
-    Nothing of them may be counted under the old identity. Open it again, which gives the new object's identity.
+    They stay those of its identity, and what was made of them counts. The one that lies there now is another object,
+    which S3 announces by itself; opening it again reads that one.
     """
 
 
@@ -217,7 +218,10 @@ class S3Object:
             raise ObjectUnavailable(f"{self.ref.url}: asked for the bytes from {position} on, got {found}")
 
     def _changed(self, position: int) -> ObjectChanged:
-        return ObjectChanged(f"{self.ref.url} was overwritten while it was read (at byte {position}); open it again")
+        return ObjectChanged(
+            f"{self.ref.url} was overwritten while it was read (at byte {position}): its replacement counts as "
+            "another object, and this dead letter can go"
+        )
 
 
 def open_object(

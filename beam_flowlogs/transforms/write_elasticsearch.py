@@ -18,6 +18,7 @@ from beam_flowlogs.bulk import BulkConfig, BulkResult, BulkStream, BulkWriter
 from beam_flowlogs.bulk_item import ItemFormat
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.reject import Reject
+from beam_flowlogs.transforms.typed import typed
 
 _REJECTS = "rejects"
 _LONGEST_WAIT = 1.0  # seconds that an item waits in a long bundle for others to fill its body
@@ -88,8 +89,8 @@ class WriteToElasticsearch(beam.PTransform):
         sent = items | "Send" >> beam.ParDo(_SendFn(self._config, self._bulk)).with_outputs(_REJECTS, main="written")
         rejects = (rendered[_REJECTS], sent[_REJECTS]) | "Rejects" >> beam.Flatten()
         return WriteElasticsearchResult(
-            written=sent.written | "TypeWritten" >> beam.Map(_same).with_output_types(Written),
-            rejects=rejects | "TypeRejects" >> beam.Map(_same).with_output_types(Reject),
+            written=typed(sent.written, "Written", Written),
+            rejects=typed(rejects, "Rejects", Reject),
         )
 
 
@@ -227,10 +228,6 @@ class _SendFn(beam.DoFn):
 
     def _placed(self, value: Any) -> WindowedValue:
         return WindowedValue(value, self._earliest, [GlobalWindow()])
-
-
-def _same(element: Any) -> Any:
-    return element
 
 
 def _with_key(item: bytes) -> tuple[str, bytes]:
