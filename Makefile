@@ -17,15 +17,17 @@ help:
 	@echo "make docs           the pages that are made from the code"
 	@echo "make clean          remove the environment and what tools left behind"
 
-# Touched last, so that an interrupted installation is done again.
-$(VENV)/installed: pyproject.toml setup.py
-	@echo "Creating $(VENV) and installing the package (a minute or two the first time) ..."
+# Touched last, so that an interrupted installation is done again. The demo needs none of the developers' tools.
+$(VENV)/installed: EXTRA := dev
+$(VENV)/runs: EXTRA := local
+$(VENV)/installed $(VENV)/runs: pyproject.toml setup.py
+	@echo "Creating $(VENV) and installing the package: some 400 MB, a few minutes the first time ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --progress-bar on -e '.[$(EXTRA)]'
 	@touch $@
 
-demo: $(VENV)/installed
+demo: $(VENV)/runs
 	$(BIN)/flowlogs demo --records $(RECORDS) $(if $(KEEP),--keep)
 
 test: lint types

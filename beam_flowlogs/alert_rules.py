@@ -178,7 +178,7 @@ def _skipdata(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> 
     skipped = rolled["skipdata"]
     if skipped < limit["records"]:
         return None
-    return skipped, limit["records"], f"AWS skipped data ({skipped} records say so): sums are too low"
+    return skipped, limit["records"], f"AWS skipped data ({skipped} SKIPDATA): sums are a lower bound"
 
 
 def _top(rolled: Rolled, name: str) -> Sequence[Mapping[str, Any]]:

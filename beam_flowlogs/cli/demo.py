@@ -21,6 +21,9 @@ from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
 from beam_flowlogs.cli.wording import command, program
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES, Stack
 
+_KIND = ("--version", "5")
+"""Of AWS's formats a richer one: with TCP flags and directions, which the roll-ups show."""
+
 _console = Console(stderr=True, highlight=False)
 
 
@@ -39,15 +42,15 @@ def demo(
     with wrong_arguments():
         folder = _new_folder(home)
     variables = {name: value for name, value in os.environ.items() if name not in FOREIGN_AWS_VARIABLES}
-    variables["FLOWLOGS_HOME"] = str(folder)
+    here = ["--home", str(folder)]
     done = False
     try:
         with one_line_errors():
-            _show(folder, records, variables)
+            _show(folder, here, records, variables)
         done = True
     finally:
         if not (done and keep):
-            _step("Stop the stack", ["local", "down"], variables)
+            _step("Stop the stack", ["local", "down", *here], variables)
         if not done:
             _say(f"What it left, its logs too, is in {folder}")
         elif not keep and home is None:
@@ -60,14 +63,14 @@ def demo(
         _say("The stack is stopped. To look around in one that stays: make demo KEEP=1")
 
 
-def _show(folder: Path, records: int, variables: dict[str, str]) -> None:
-    _step("Start Elasticsearch and the S3/SQS emulator", ["local", "up"], variables)
+def _show(folder: Path, here: Sequence[str], records: int, variables: dict[str, str]) -> None:
+    _step("Start Elasticsearch and the S3/SQS emulator", ["local", "up", *here], variables)
     info = Stack(folder).info()
     variables |= info.environment()
     _step("Create the index templates", ["setup"], variables)
     _step(
         "Generate flow logs and upload them; S3 notifies the queue",
-        ["generate", f"s3://{info.bucket}", "--records", str(records), "--truth", str(folder / "truth.json")],
+        ["generate", f"s3://{info.bucket}", *_KIND, "--records", str(records), "--truth", str(folder / "truth.json")],
         variables,
     )
     rejects = str(folder / "dead-letters")

@@ -41,7 +41,7 @@ def test_the_demo_shows_what_was_generated_and_stops_when_told(make_home: Callab
     assert "20,000 raw documents" in shown
     assert f"{len(rollups):,} roll-ups equal the sums over 20,000 raw documents, exactly" in shown
     assert "_search?q=" in shown
-    assert {"port-scan", "rejected-port", "silent", "skipdata", "bytes-spike"} <= set(shown.split())
+    assert {"unanswered", "port-scan", "rejected-port", "silent", "skipdata", "bytes-spike"} <= set(shown.split())
     assert summary["documents"] == 20_000
     assert summary["by_status"] == {name: count for name, count in truth["by_status"].items() if count}
     assert summary["by_action"] == {
