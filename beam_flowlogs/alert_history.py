@@ -16,7 +16,8 @@ import orjson
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.alert_rules import HELD, Past
-from beam_flowlogs.elastic.patience import patiently
+from beam_flowlogs.bulk_request import describe
+from beam_flowlogs.elastic.patience import NotReadable, patiently
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
 _LOOKED_BACK = 4 * HELD
@@ -84,11 +85,22 @@ class AlertHistory:
         for begin in range(0, len(names), _SEARCHES_AT_ONCE):
             some = names[begin : begin + _SEARCHES_AT_ONCE]
             searches = [line for name in some for line in ({}, _search(name, firsts[name]))]
-            answer = patiently(partial(client.msearch, index=pattern, searches=searches), self._retry_for)
-            for name, response in zip(some, answer["responses"]):
-                hits = response["hits"]["hits"] if "hits" in response else ()
+            answers = patiently(partial(_msearch, client, pattern, searches), self._retry_for)
+            for name, hits in zip(some, answers):
                 found[name] = dict(map(_past, hits))
         return found
+
+
+def _msearch(client: Elasticsearch, pattern: str, searches: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """Return the hits of each search. Raises NotReadable if one was not answered, or not by all shards."""
+    responses = client.msearch(index=pattern, searches=searches)["responses"]
+    for response in responses:
+        failures = response.get("_shards", {}).get("failures") or [{"reason": response.get("error")}]
+        error = failures[0]["reason"]
+        # No hits would mean no past, and what is unusual against no past is an alert.
+        if error:
+            raise NotReadable(describe(0, error["type"], f"{pattern}: {error.get('reason', '')}"))
+    return [response["hits"]["hits"] for response in responses]
 
 
 def _search(name: Series, first: int) -> dict[str, Any]:

@@ -8,6 +8,7 @@ come in which the rule does not hold, and closed when the gap has passed, or whe
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
@@ -171,8 +172,11 @@ def _oldest(subject: Subject, found: Evaluated) -> int:
 
 
 def _lapse(evaluated: Mapping[Subject, Evaluated]) -> int:
-    """Return the time in Unix seconds before which an alert must have ended to be closed for want of windows."""
-    return max(found.until for found in evaluated.values()) - _LAPSE_S
+    """Return the time in Unix seconds before which an alert must have ended to be closed for want of windows.
+
+    Never ahead of now: one interface whose clock is fast says nothing of the others.
+    """
+    return min(max(found.until for found in evaluated.values()), int(time.time())) - _LAPSE_S
 
 
 def _changes(

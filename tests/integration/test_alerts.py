@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -122,6 +123,14 @@ def test_an_alert_of_an_interface_that_is_gone_closes_when_others_are_an_hour_ah
 
     assert evaluate(config, until=60, subject=other) == []
     assert evaluate(config, until=62, subject=other) == ["closed"]
+
+
+def test_an_interface_whose_clock_is_fast_closes_no_alert_of_another(config: ElasticsearchConfig) -> None:
+    now = (int(time.time()) - START) // 60
+    other = SUBJECT._replace(key="eni-2")
+    evaluate(config, now - 10, until=now - 10)
+
+    assert evaluate(config, until=now + 24 * 60, subject=other) == []
 
 
 def test_writers_at_the_same_time_lose_no_window(config: ElasticsearchConfig) -> None:
