@@ -74,7 +74,9 @@ def _show_groups(groups: list[dict[str, Any]], location: str, *, as_json: bool) 
         return
     console = wide_console()
     if not groups:
-        console.print(f"There are no such dead letters in {location}", soft_wrap=True)
+        console.print(
+            f"There are no such dead letters in {location}: is it the --dead-letter of the job?", soft_wrap=True
+        )
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("stage")

@@ -19,9 +19,9 @@ class Retention:
     rollup_days: int = 400
 
     def __post_init__(self) -> None:
-        for name in ("raw_days", "rollup_days"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"Retention.{name} is {getattr(self, name)}: keep 1 day or more")
+        for what, days in (("raw documents", self.raw_days), ("roll-ups", self.rollup_days)):
+            if days < 1:
+                raise ValueError(f"{what} cannot be kept {days} days: keep 1 day or more")
 
 
 def parse_days(text: str) -> int:
