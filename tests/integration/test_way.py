@@ -15,16 +15,18 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic import verify as verify_module
-from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.elastic.verify import rollups, verify
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.generate import ALL_INCIDENTS, GeneratorConfig, S3Sink, Truth, generate
+from beam_flowlogs.index_object import index_object
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.rollup import COUNTERS
 from beam_flowlogs.run import backfill, drain
+from beam_flowlogs.s3_object import list_objects
 from tests.conftest import NotifiedQueue
 
 pytestmark = pytest.mark.integration
@@ -246,6 +248,63 @@ def test_an_object_deleted_before_it_is_read_is_named_in_the_dead_letters(way: W
 
     assert way.rejects() == [("object", "object-missing", -1)]
     assert len(way.documents()) == 1
+    assert way.queue_is_empty()
+
+
+def test_of_one_message_each_object_has_its_own_fate(way: Way) -> None:
+    way.put("here.log", b"\n".join([HEADER, GOOD]))
+    assert way.drain().objects == 1
+    way.put("there.log", b"\n".join([HEADER, OTHER]))
+    assert len(way.sqs.receive_message(QueueUrl=way.queue_url, WaitTimeSeconds=5)["Messages"]) == 1
+    way.sqs.purge_queue(QueueUrl=way.queue_url)
+    records = [
+        {
+            "eventVersion": "2.1",
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": bucket}, "object": {"key": key}},
+        }
+        for bucket, key in [("foreign", "a.log"), (way.bucket, "gone.log"), (way.bucket, "there.log")]
+    ]
+    for _ in range(3):
+        way.sqs.send_message(QueueUrl=way.queue_url, MessageBody=json.dumps({"Records": records}))
+
+    summary = way.drain()
+
+    assert (summary.messages_deleted, summary.documents, summary.duplicates) == (3, 1, 2)
+    assert way.rejects() == [("notification", "bucket-not-allowed", -1), ("object", "object-missing", -1)]
+    assert len(way.documents()) == 2
+    assert way.queue_is_empty()
+    assert verify(way.client, 60).differences == []
+
+
+def test_an_object_that_is_replaced_before_it_is_read_counts_as_what_it_is_then(way: Way) -> None:
+    way.put("a.log", b"\n".join([HEADER, GOOD, GOOD]))
+    way.put("a.log", b"\n".join([HEADER, OTHER]))
+
+    summary = way.drain()
+
+    assert (summary.messages_deleted, summary.documents, summary.duplicates) == (2, 1, 1)
+    assert verify(way.client, 60).differences == []
+    assert way.rejects() == []
+
+
+@pytest.mark.parametrize("loss", ["deleted", "replaced"])
+def test_what_a_worker_indexed_before_it_died_counts_though_its_object_is_lost(way: Way, loss: str) -> None:
+    nodata = GOOD.replace(b"10.0.0.1 10.0.0.2 40000 443 6 10 840", b"- - - - - - -").replace(b"ACCEPT OK", b"- NODATA")
+    way.put("a.log", b"\n".join([HEADER, *[GOOD] * 3000, OTHER, nodata]))
+    (ref,) = list_objects(way.s3, way.bucket, "")
+    writer = bulk_writer(way.config.elasticsearch, way.config.bulk)
+    assert index_object(ref, way.config, way.s3, writer, way.dead_letters).parts  # and they die with the worker
+    if loss == "deleted":
+        way.s3.delete_object(Bucket=way.bucket, Key="a.log")
+    else:
+        way.put("a.log", b"\n".join([HEADER, OTHER]))
+
+    way.drain()
+
+    proof = verify(way.client, 60)
+    assert proof.differences == []
+    assert proof.documents == 3002 + (loss == "replaced")
     assert way.queue_is_empty()
 
 
