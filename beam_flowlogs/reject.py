@@ -155,6 +155,7 @@ class DeadLetters:
     """The rejects kept at ``location``, a folder or ``s3://bucket/prefix``. Picklable; the constructor does no I/O.
 
     ``client`` makes the S3 client when one is needed, ``clock`` gives Unix seconds for ``first_seen``.
+    Where S3 stays out of reach, reading and writing raise ObjectUnavailable after ``retry_for`` seconds (None: never).
     ``tell`` hears what has become durable: an example of each stage, reason and bucket in a file, and their number.
     """
 
@@ -164,6 +165,7 @@ class DeadLetters:
         *,
         client: Callable[[], S3Client] = s3_client,
         clock: Callable[[], float] = time.time,
+        retry_for: float | None = None,
         tell: Callable[[Reject, int], None] | None = None,
     ) -> None:
         if not location:
@@ -173,7 +175,7 @@ class DeadLetters:
         if "://" in location:
             self._bucket, prefix = parse_s3_url(location)
             self._prefix = prefix.strip("/")
-            self._files = BucketFiles(self._bucket, self._prefix, client)
+            self._files = BucketFiles(self._bucket, self._prefix, client, retry_for)
         else:
             self._files = FolderFiles(location)
         self._clock = clock
@@ -209,9 +211,9 @@ class DeadLetters:
                 self._tell(example, count)
         return file
 
-    def check(self, retry_for: float | None = None) -> None:
+    def check(self) -> None:
         """Raise DeadLettersUnwritable unless files can be put here, so that a job learns it before its first reject."""
-        self._files.check(retry_for)
+        self._files.check()
 
     def read(self) -> Iterator[tuple[str, Reject]]:
         """Yield (file, reject) of all files in the order of their names, without the replayed ones.

@@ -33,8 +33,8 @@ class DeadLettersUnwritable(Exception):  # noqa: N818  (it says what happened)
 class Files(Protocol):
     """Where files are kept."""
 
-    def check(self, retry_for: float | None) -> None:
-        """Raise DeadLettersUnwritable unless files can be put here; S3 may be silent for ``retry_for`` seconds."""
+    def check(self) -> None:
+        """Raise DeadLettersUnwritable unless files can be put here."""
 
     def put(self, name: str, content: IO[bytes]) -> str:
         """Keep the whole content under ``name``, at once and durably; return where."""
@@ -55,7 +55,7 @@ class FolderFiles:
 
     path: str
 
-    def check(self, retry_for: float | None) -> None:  # noqa: ARG002 - a folder answers at once
+    def check(self) -> None:
         """See ``Files.check``. Nothing is left behind: a run without rejects makes no folder."""
         folder = Path(self.path).absolute()
         there = next(step for step in (folder, *folder.parents) if step.exists())
@@ -121,21 +121,22 @@ def _sync(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class BucketFiles:
-    """Files below a prefix of a bucket; ``client`` makes the S3 client when one is needed."""
+    """Files below a prefix of a bucket; ``client`` makes the S3 client when one is needed.
+
+    Where S3 is out of reach for ``retry_for`` seconds, everything here raises ObjectUnavailable; None waits for ever.
+    """
 
     bucket: str
     prefix: str
     client: Callable[[], S3Client] = field(repr=False)
+    retry_for: float | None = None
 
-    def check(self, retry_for: float | None) -> None:
+    def check(self) -> None:
         """See ``Files.check``. An empty object stays: to delete it would need one more right."""
-        self._put(WRITABLE, BytesIO(), Retry(retry_for))
+        self.put(WRITABLE, BytesIO())
 
     def put(self, name: str, content: IO[bytes]) -> str:
         """See ``Files.put``."""
-        return self._put(name, content, Retry())
-
-    def _put(self, name: str, content: IO[bytes], retry: Retry) -> str:
         url = self._url(name)
         client = self.client()
 
@@ -144,7 +145,7 @@ class BucketFiles:
             client.put_object(Bucket=self.bucket, Key=_key(url), Body=content, ContentType="application/avro")
 
         try:
-            retry.call(url, upload)
+            Retry(self.retry_for).call(url, upload)
         except ObjectRejected as error:
             raise DeadLettersUnwritable(f"{error.detail}; the dead letters need s3:PutObject on this bucket") from error
         return url
@@ -153,13 +154,13 @@ class BucketFiles:
         """See ``Files.all``."""
         client = self.client()
         left_out = _key(self._url(f"{without}/"))
-        for ref in list_objects(client, self.bucket, _key(self._url(""))):
+        for ref in list_objects(client, self.bucket, _key(self._url("")), retry_for=self.retry_for):
             if not ref.key.endswith(suffix) or ref.key.startswith(left_out):
                 continue
             # fastavro reads a few bytes at a time, a stream from S3 breaks: so the file is fetched whole first.
             copy = tempfile.SpooledTemporaryFile(max_size=SPOOL_LIMIT)  # noqa: SIM115  (the caller closes it)
             try:
-                with open_object(client, ref) as source:
+                with open_object(client, ref, retry_for=self.retry_for) as source:
                     copy.writelines(source.chunks())
             except ObjectRejected as error:
                 copy.close()
@@ -175,9 +176,10 @@ class BucketFiles:
         key = _key(where)
         target = _key(self._url(f"{folder}/{where.removeprefix(self._url(''))}"))
         source: CopySourceTypeDef = {"Bucket": self.bucket, "Key": key}
+        retry = Retry(self.retry_for)
         try:
-            Retry().call(where, lambda: client.copy_object(Bucket=self.bucket, Key=target, CopySource=source))
-            Retry().call(where, lambda: client.delete_object(Bucket=self.bucket, Key=key))
+            retry.call(where, lambda: client.copy_object(Bucket=self.bucket, Key=target, CopySource=source))
+            retry.call(where, lambda: client.delete_object(Bucket=self.bucket, Key=key))
         except ObjectRejected as error:
             if error.reason != "object-missing":
                 raise DeadLettersUnwritable(

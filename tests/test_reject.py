@@ -24,6 +24,7 @@ from beam_flowlogs.reject import (
     object_file,
     rollup_file,
 )
+from beam_flowlogs.s3_client import ObjectUnavailable
 from beam_flowlogs.s3_object import ObjectRef
 
 ROW = Reject(
@@ -346,3 +347,11 @@ def test_a_bucket_that_refuses_dead_letters_is_named_with_the_right_that_is_need
     bucket: Any = Bucket(ClientError(answer, "PutObject"))
     with pytest.raises(DeadLettersUnwritable, match=r"s3://logs/dead.*s3:PutObject"):
         DeadLetters("s3://logs/dead", client=lambda: bucket).check()
+
+
+def test_a_bucket_out_of_reach_is_waited_for_as_long_as_stated() -> None:
+    answer: Any = {"Error": {"Code": "SlowDown"}, "ResponseMetadata": {"HTTPStatusCode": 503}}
+    bucket: Any = Bucket(ClientError(answer, "PutObject"))
+    letters = DeadLetters("s3://logs/dead", client=lambda: bucket, retry_for=0.1)
+    with pytest.raises(ObjectUnavailable, match="SlowDown"):
+        letters.write("row/a", [Reject("row", "not-a-number", "")])

@@ -41,7 +41,7 @@ def run_job(
     with one_line_errors():
         check_set_up(connect(config.elasticsearch))
         if is_local(runner):  # elsewhere the workers' rights count, not those of this command
-            DeadLetters(config.dead_letters).check(config.retry_for)
+            DeadLetters(config.dead_letters, retry_for=config.retry_for).check()
         with progress(verbose=verbose):
             outcome = job()
     show_outcome(title, nothing, outcome, config, as_json=as_json)

@@ -17,6 +17,9 @@ from beam_flowlogs.cli.report import print_json, wide_console
 from beam_flowlogs.cli.wording import command
 from beam_flowlogs.reject import DeadLetters, Reject, Selection
 
+_PATIENCE_S = 20
+"""Somebody is waiting for the answer."""
+
 
 def rejects(
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
@@ -31,7 +34,7 @@ def rejects(
     """
     with wrong_arguments():
         selection = Selection(stage, reason).check()
-        letters = DeadLetters(dead_letter)
+        letters = DeadLetters(dead_letter, retry_for=_PATIENCE_S)
     with one_line_errors():
         found = ((file, reject) for file, reject in letters.read() if selection.holds(reject))
         if each:

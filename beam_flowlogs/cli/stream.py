@@ -166,7 +166,7 @@ def stream(
         from beam_flowlogs import run  # here: importing Beam takes a second that help need not
 
         if flink is None:
-            DeadLetters(config.dead_letters).check(config.retry_for)
+            DeadLetters(config.dead_letters, retry_for=config.retry_for).check()
             with progress(verbose=verbose):
                 while True:
                     for url in queue.urls:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Iterable, Iterator
+from itertools import chain, repeat
 from typing import TypeAlias
 
 import orjson
@@ -88,7 +89,9 @@ class Announcer:
         refs = [ref for ref in refs if ref not in own]
         forbidden = [ref for ref in refs if not self._config.allows(ref.bucket)]
         if forbidden:
-            self._set_aside(message_file(body), *(self._forbidden(ref, body) for ref in forbidden))
+            # One message can name thousands of objects: its text is kept once.
+            texts = chain([_utf8(body)], repeat(b""))
+            self._set_aside(message_file(body), *map(self._forbidden, forbidden, texts))
             refs = [ref for ref in refs if self._config.allows(ref.bucket)]
         if self._max_receives and message.receive_count > self._max_receives:
             for ref in refs:
@@ -102,12 +105,12 @@ class Announcer:
         _logger.warning("a message was set aside: %s", rejects[0].detail, extra={"set_aside": len(rejects)})
         counted_dead_letters(self._config).write(file, rejects)
 
-    def _forbidden(self, ref: ObjectRef, body: str) -> Reject:
+    def _forbidden(self, ref: ObjectRef, data: bytes) -> Reject:
         detail = (
             f"{ref.url} is in a bucket that is not allowed ({', '.join(self._config.buckets)} are): "
             f"if it should be read, run with --bucket {ref.bucket} and replay"
         )
-        return Reject("notification", "bucket-not-allowed", detail, *ref[:4], data=_utf8(body))
+        return Reject("notification", "bucket-not-allowed", detail, *ref[:4], data=data)
 
     def _tried_too_often(self, ref: ObjectRef, times: int) -> Reject:
         detail = (

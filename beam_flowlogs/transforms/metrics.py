@@ -24,7 +24,7 @@ _examples: dict[tuple[str, str, str], str] = {}
 
 def counted_dead_letters(config: JobConfig) -> DeadLetters:
     """Return the job's dead letters; each reject is counted by stage and reason once it is durable."""
-    return DeadLetters(config.dead_letters, tell=_count)
+    return DeadLetters(config.dead_letters, retry_for=config.retry_for, tell=_count)
 
 
 def _count(example: Reject, count: int) -> None:

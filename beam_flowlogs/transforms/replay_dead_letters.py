@@ -41,7 +41,7 @@ class _PlanFn(beam.DoFn):
         self._selection = selection
 
     def process(self, location: str) -> Iterator[Replay]:
-        yield from plan(DeadLetters(location).read(), self._config, self._selection)
+        yield from plan(DeadLetters(location, retry_for=self._config.retry_for).read(), self._config, self._selection)
 
 
 class _ReplayFn(beam.DoFn):

@@ -135,6 +135,18 @@ def test_what_cannot_be_used_is_set_aside_and_leaves_the_queue_without_blocking_
     assert rejects == ["bucket-not-allowed", "not-json"]
 
 
+def test_a_message_about_many_forbidden_objects_is_kept_once(
+    sqs: FakeSqs, config: JobConfig, keeper: VisibilityKeeper
+) -> None:
+    sqs.send(_body("a", "b", "c", bucket="foreign"))
+
+    _announce(Announcer(config), sqs)
+
+    kept = [reject for _, reject in DeadLetters(config.dead_letters).read()]
+    assert [reject.key for reject in kept] == ["a", "b", "c"]
+    assert [bool(reject.data) for reject in kept] == [True, False, False]
+
+
 def test_a_message_received_too_often_names_its_objects_in_the_dead_letters(
     sqs: FakeSqs, config: JobConfig, keeper: VisibilityKeeper
 ) -> None:
