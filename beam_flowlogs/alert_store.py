@@ -7,9 +7,8 @@ come in which the rule does not hold, and closed when the gap has passed, or whe
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import partial
 from hashlib import blake2b
@@ -20,10 +19,8 @@ import pyarrow as pa
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.alert_rules import Finding, Rule
-from beam_flowlogs.bulk import BulkWriter
+from beam_flowlogs.bulk import BulkWriter, ItemRejected
 from beam_flowlogs.elastic.patience import patiently
-
-_logger = logging.getLogger(__name__)
 
 ALERT_INDEX = "flowlogs-alerts"
 
@@ -38,6 +35,9 @@ LONGEST_S = 86_400
 """Seconds after which an episode goes on as another alert: somebody is reminded, and no document grows for ever."""
 
 _ATTEMPTS = 20
+_READ_AT_ONCE = 500
+"""Alerts in one answer: one of a day of minutes has some 30 KB."""
+_SEVERITIES = {"low": 21, "medium": 47, "high": 73}
 
 
 def gap_s(window_s: int) -> int:
@@ -80,6 +80,13 @@ class Current(NamedTuple):
         return self.document["flowlogs"]["alert"].get("told") != self.status
 
 
+class MergedAlerts(NamedTuple):
+    """The alerts that were looked at and may be news; and those that Elasticsearch will never take, by their id."""
+
+    current: list[Current]
+    rejected: list[tuple[str, ItemRejected]]
+
+
 class _Change(NamedTuple):
     document: dict[str, Any]
     hit: Mapping[str, Any] | None  # the stored one that it replaces
@@ -99,13 +106,14 @@ class AlertStore:
         self._writer = writer
         self._retry_for = retry_for
 
-    def merge(self, evaluated: Mapping[Subject, Evaluated]) -> list[Current]:
-        """Bring alerts up to date; on return all are durable. Return those that were looked at and may be news."""
+    def merge(self, evaluated: Mapping[Subject, Evaluated]) -> MergedAlerts:
+        """Bring alerts up to date; on return each is durable or rejected."""
         current: list[Current] = []
+        rejected: list[tuple[str, ItemRejected]] = []
         todo = dict(evaluated)
         for _ in range(_ATTEMPTS):
             if not todo:
-                return current
+                break
             changes: list[tuple[Subject, _Change]] = []
             for subject, hits in self._read(todo).items():
                 for change in _changes(subject, todo, hits):
@@ -114,8 +122,7 @@ class AlertStore:
                     else:
                         changes.append((subject, change))
             result = self._writer.write(pa.array([_item(change) for _, change in changes], pa.binary()))
-            for item in result.rejected:
-                _logger.error("an alert was refused by Elasticsearch with %d: %s", item.status, item.detail)
+            rejected += [(_id(changes[item.position][1].document), item) for item in result.rejected]
             lost = set(result.conflicts)
             refused = {item.position for item in result.rejected}
             current += [
@@ -125,7 +132,9 @@ class AlertStore:
             ]
             again = {changes[at][0] for at in lost}
             todo = {subject: found for subject, found in todo.items() if subject in again}
-        raise RuntimeError(f"{len(todo)} alerts were changed by others each time they were written; try again")
+        if todo:
+            raise RuntimeError(f"{len(todo)} alerts were changed by others each time they were written; try again")
+        return MergedAlerts(current, rejected)
 
     def mark_told(self, alerts: Iterable[Mapping[str, Any]]) -> None:
         """Remember that somebody was told of the status of alerts."""
@@ -151,16 +160,40 @@ class AlertStore:
             {"term": {"flowlogs.alert.status": "open"}},
             {"range": {"event.end": {"lt": _lapse(evaluated) * 1000}}},
         ]
-        search = partial(
-            client.search, index=ALERT_INDEX, ignore_unavailable=True, size=10_000, seq_no_primary_term=True,
-            query=_any({"bool": {"filter": ours}}, {"bool": {"filter": lapsed}}),
-        )  # fmt: skip
+        query = _any({"bool": {"filter": ours}}, {"bool": {"filter": lapsed}})
         found: dict[Subject, list[Mapping[str, Any]]] = {subject: [] for subject in evaluated}
-        for hit in patiently(search, self._retry_for)["hits"]["hits"]:
-            alert = hit["_source"]["flowlogs"]["alert"]
-            subject = Subject(alert["rule"], alert["window_s"], alert["key_type"], alert["key"])
-            found.setdefault(subject, []).append(hit)
+        for hit in self._hits(client, query):
+            found.setdefault(_subject(hit["_source"]), []).append(hit)
         return found
+
+    def _hits(self, client: Elasticsearch, query: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+        """Yield all alerts that a query finds, in the order of their ids, which others cannot change meanwhile."""
+        search = partial(
+            client.search, index=ALERT_INDEX, ignore_unavailable=True, allow_partial_search_results=False,
+            size=_READ_AT_ONCE, sort=["flowlogs.alert.id"], seq_no_primary_term=True, query=query,
+        )  # fmt: skip
+        hits = patiently(search, self._retry_for)["hits"]["hits"]
+        while hits:
+            yield from hits
+            hits = patiently(partial(search, search_after=hits[-1]["sort"]), self._retry_for)["hits"]["hits"]
+
+
+def found_in(item: bytes) -> dict[Subject, Evaluated]:
+    """Return what an alert's bulk item says was found, to merge it once more."""
+    document = orjson.loads(item.partition(b"\n")[2])
+    alert, subject = document["flowlogs"]["alert"], _subject(document)
+    (severity,) = (name for name, number in _SEVERITIES.items() if number == document["event"]["severity"])
+    message = document["message"].removeprefix(f"{subject.key}: ")
+    windows = {int(start): value for start, value in alert["windows"].items()}
+    findings = [Finding(start, value, alert["threshold"], message) for start, value in windows.items()]
+    until = max(windows) + (gap_s(subject.window_s) + 1 if alert["status"] == "closed" else 0)
+    rule = Rule(subject.rule, document["rule"]["category"], severity, {})
+    return {subject: Evaluated(rule, findings, until, _about(document))}
+
+
+def _subject(document: Mapping[str, Any]) -> Subject:
+    alert = document["flowlogs"]["alert"]
+    return Subject(alert["rule"], alert["window_s"], alert["key_type"], alert["key"])
 
 
 def _any(*queries: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,11 +295,11 @@ def _document(
         "message": worst.message,
         "event": {
             "kind": "alert", "category": ["network"], "type": ["info"], "module": "flowlogs", "action": found.rule.kind,
-            "severity": {"low": 21, "medium": 47, "high": 73}[found.rule.severity],
+            "severity": _SEVERITIES[found.rule.severity],
             "start": _iso(first), "end": _iso(last + subject.window_s),
         },
         "rule": {"name": subject.rule, "category": found.rule.kind},
-        **(_about(known[0]) if known else found.about),
+        **(_about(known[0]["_source"]) if known else found.about),
         "flowlogs": {"alert": alert},
     }  # fmt: skip
 
@@ -275,8 +308,12 @@ def _told(hit: Mapping[str, Any]) -> tuple[Mapping[str, Any], str]:
     return hit["_source"]["flowlogs"]["alert"], hit["_source"]["message"]
 
 
-def _about(hit: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: hit["_source"][name] for name in ABOUT if name in hit["_source"]}
+def _about(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: document[name] for name in ABOUT if name in document}
+
+
+def _id(document: Mapping[str, Any]) -> str:
+    return str(document["flowlogs"]["alert"]["id"])
 
 
 def _identity(subject: Subject, start: int) -> str:
@@ -289,7 +326,7 @@ def _iso(seconds: int) -> str:
 
 def _item(change: _Change) -> bytes:
     document, hit = change
-    target: dict[str, Any] = {"_index": ALERT_INDEX, "_id": document["flowlogs"]["alert"]["id"]}
+    target: dict[str, Any] = {"_index": ALERT_INDEX, "_id": _id(document)}
     if hit:
         target |= {"if_seq_no": hit["_seq_no"], "if_primary_term": hit["_primary_term"]}
     return orjson.dumps({"index" if hit else "create": target}) + b"\n" + orjson.dumps(document) + b"\n"

@@ -34,9 +34,9 @@ __all__ = [
     "DeadLettersUnwritable",
     "Reject",
     "Selection",
+    "item_file",
     "message_file",
     "object_file",
-    "rollup_file",
 ]
 
 
@@ -55,7 +55,7 @@ class Reject(NamedTuple):
     first_seen: int = 0
 
 
-STAGES = ("notification", "object", "row", "document", "rollup")
+STAGES = ("notification", "object", "row", "document", "rollup", "alert")
 """Where something can fail, in the order of the way."""
 
 
@@ -94,9 +94,9 @@ SCHEMA: dict[str, Any] = {
     "type": "record",
     "name": "Reject",
     "namespace": "beam_flowlogs",
-    "doc": "One message, object, record, document or roll-up that was set aside, with what a replay needs.",
+    "doc": "One message, object, record, document, roll-up or alert that was set aside, with what a replay needs.",
     "fields": [
-        _field("stage", "string", "", "Where it failed: notification, object, row, document or rollup."),
+        _field("stage", "string", "", "Where it failed: notification, object, row, document, rollup or alert."),
         _field("reason", "string", "", "Why, as a kebab-case code to group by."),
         _field("detail", "string", "", "What was found, and the cure, for a person."),
         _field("bucket", "string", "", "S3 bucket of the object; empty when unknown."),
@@ -138,13 +138,13 @@ def message_file(body: str) -> str:
     return f"notification/{digest}"
 
 
-def rollup_file(rollup_id: str, data: bytes) -> str:
-    """Return the dead letters' file name for a roll-up that was refused: its id, and a hash of ``data``, its item.
+def item_file(stage: str, name: str, data: bytes) -> str:
+    """Return the dead letters' file name for a roll-up or alert that was refused: its id and a hash of its bulk item.
 
     Refused again, it may hold other parts: these must not overwrite the first ones, which are stored nowhere else.
     """
     digest = hashlib.blake2b(data, digest_size=16).hexdigest()
-    return f"rollup/{_file_name(rollup_id)}-{digest}"
+    return f"{stage}/{_file_name(name)}-{digest}"
 
 
 def _file_name(text: str) -> str:

@@ -15,11 +15,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 
+from beam_flowlogs.alert_store import AlertStore, found_in
 from beam_flowlogs.bulk import BulkWriter
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.index_object import IndexedObject, index_object
 from beam_flowlogs.notification import NotificationRejected, parse_notification
-from beam_flowlogs.reject import DeadLetters, Reject, Selection, rollup_file
+from beam_flowlogs.refused import set_aside
+from beam_flowlogs.reject import DeadLetters, Reject, Selection
 from beam_flowlogs.rollup import Part, RollUpKey, parts_of
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.s3_object import ObjectRef
@@ -45,12 +48,14 @@ class Letter(NamedTuple):
 class Replay(NamedTuple):
     """What goes through together, and the files that this may settle.
 
-    ``refs`` are objects to index, ``rollup`` is a roll-up's bulk item. ``hindrance`` says why it cannot be tried yet.
+    ``refs`` are objects to index, ``rollup`` and ``alert`` are bulk items. ``hindrance`` says why it cannot be
+    tried yet.
     """
 
     letters: tuple[Letter, ...]
     refs: tuple[ObjectRef, ...] = ()
     rollup: bytes = b""
+    alert: bytes = b""
     hindrance: str = ""
 
 
@@ -81,6 +86,8 @@ def plan(letters: Iterable[tuple[str, Reject]], config: JobConfig, selection: Se
                 wanted.add(name)
         elif is_wanted and first.stage == "rollup":
             yield Replay((letter,), rollup=first.data)
+        elif is_wanted and first.stage == "alert":
+            yield Replay((letter,), alert=first.data)
         elif is_wanted:
             yield _checked(_of_message(letter, rejects), config)
     for name, found in objects.items():
@@ -136,6 +143,10 @@ def replay(
     if task.rollup:
         key, parts = parts_of(orjson.loads(task.rollup.partition(b"\n")[2]))
         written.update(_merge([(key, part) for part in parts], store, dead_letters, counts))
+    if task.alert:
+        alerts = AlertStore(lambda: connect(config.elasticsearch), writer, retry_for=config.retry_for)
+        refused = alerts.merge(found_in(task.alert)).rejected
+        written.update(set_aside(dead_letters, "alert", name, item) for name, item in refused)
     settled, kept = [], []
     for letter in task.letters:
         if task.hindrance or letter.file in written or not _went_through(letter, indexed):
@@ -183,10 +194,7 @@ def _merge(
         for name in ("created", "updated", "unchanged", "overtaken"):
             counts[f"rollups_{name}"] += getattr(merged, name)
         counts["rollups_rejected"] += len(merged.rejected)
-        for key, item in merged.rejected:
-            detail = f"roll-up {key.id}: Elasticsearch answers {item.status}: {item.detail}"
-            reject = Reject("rollup", item.reason, detail, data=item.data)
-            files.append(dead_letters.write(rollup_file(key.id, item.data), [reject]))
+        files += [set_aside(dead_letters, "rollup", key.id, item) for key, item in merged.rejected]
     return files
 
 

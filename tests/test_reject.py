@@ -20,9 +20,9 @@ from beam_flowlogs.reject import (
     DeadLettersUnreadable,
     DeadLettersUnwritable,
     Reject,
+    item_file,
     message_file,
     object_file,
-    rollup_file,
 )
 from beam_flowlogs.s3_client import ObjectUnavailable
 from beam_flowlogs.s3_object import ObjectRef
@@ -241,13 +241,13 @@ def test_any_message_gives_a_file_that_can_be_written(body: str) -> None:
 
 @pytest.mark.parametrize("key", ["eni-1", "../../etc/x", "arn:aws:ec2:eu-west-1:1:nat/" + "n" * 2000, "\ud800", "a\0b"])
 def test_any_roll_up_gives_a_file_that_can_be_written(tmp_path: Path, key: str) -> None:
-    name = rollup_file(f"60s-1764000000-{key}", b"item")
+    name = item_file("rollup", f"60s-1764000000-{key}", b"item")
     assert Path(DeadLetters(str(tmp_path)).write(name, [ROW])).parent == tmp_path / "rollup"
 
 
 def test_a_roll_up_refused_with_other_parts_does_not_overwrite_the_first() -> None:
-    assert rollup_file("60s-0-eni-1", b"parts of a") != rollup_file("60s-0-eni-1", b"parts of b")
-    assert rollup_file("60s-0-eni-1", b"parts of a") == rollup_file("60s-0-eni-1", b"parts of a")
+    assert item_file("rollup", "60s-0-eni-1", b"parts of a") != item_file("rollup", "60s-0-eni-1", b"parts of b")
+    assert item_file("rollup", "60s-0-eni-1", b"parts of a") == item_file("rollup", "60s-0-eni-1", b"parts of a")
 
 
 def test_many_rejects_are_written_without_being_held(tmp_path: Path) -> None:

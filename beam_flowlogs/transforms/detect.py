@@ -19,7 +19,9 @@ from beam_flowlogs.alert_rules import Past, Rolled, evaluate
 from beam_flowlogs.alert_store import ABOUT, AlertStore, Evaluated, Subject
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
+from beam_flowlogs.refused import set_aside
 from beam_flowlogs.rollup import RollUpKey
+from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
 _WINDOWS_AT_ONCE = 5_000
@@ -41,7 +43,8 @@ def encode_watched(key: RollUpKey, document: Mapping[str, Any], merged: Mapping[
 class Detect(beam.PTransform):
     """Evaluate the alert rules on roll-ups of the shortest window, given by ``encode_watched`` in the global window.
 
-    Out: progress by message token, ``tuple[str, bytes]``, once the alerts that its roll-ups give rise to are durable.
+    Out: progress by message token, ``tuple[str, bytes]``, once the alerts that its roll-ups give rise to are
+    durable, or set aside.
     Bounded input is evaluated once it is all there, endless input as it comes. Both give the same alerts, since an
     alert is a union of windows (alert_store.py).
     """
@@ -84,6 +87,7 @@ class _EvaluateFn(beam.DoFn):
             bulk_writer(config.elasticsearch, config.bulk),
             retry_for=config.retry_for,
         )
+        self._dead_letters = counted_dead_letters(config)
 
     def start_bundle(self) -> None:
         self._new, self._about, self._held = {}, {}, 0
@@ -128,7 +132,9 @@ class _EvaluateFn(beam.DoFn):
                 yield token, Progress(merged=count).encode()
 
     def _bring_up_to_date(self, evaluated: Mapping[Subject, Evaluated]) -> None:
-        current = self._store.merge(evaluated)
+        current, rejected = self._store.merge(evaluated)
+        for name, item in rejected:
+            set_aside(self._dead_letters, "alert", name, item)
         for alert in current:
             if alert.before != alert.status:
                 self._opened.inc(not alert.before or alert.status == "open")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -15,7 +14,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
-from beam_flowlogs.reject import Reject, rollup_file
+from beam_flowlogs.refused import set_aside
 from beam_flowlogs.rollup import Part, RollUpKey, decode_part
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
@@ -23,8 +22,6 @@ from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 from beam_flowlogs.transforms.typed import typed
-
-_logger = logging.getLogger(__name__)
 
 _ROLLUPS_AT_ONCE = 500
 
@@ -103,10 +100,7 @@ class _MergeFn(beam.DoFn):
         for name in ("created", "updated", "unchanged", "overtaken"):
             self._counters[name].inc(getattr(result, name))
         for key, item in result.rejected:
-            detail = f"roll-up {key.id}: Elasticsearch answers {item.status}: {item.detail}"
-            _logger.warning("a roll-up was set aside: %s", detail, extra={"set_aside": 1})
-            reject = Reject("rollup", item.reason, detail, data=item.data)
-            self._dead_letters.write(rollup_file(key.id, item.data), [reject])
+            set_aside(self._dead_letters, "rollup", key.id, item)
             self._counters["rejected"].inc()
         merged: Counter[str] = Counter()
         for key, tokens in self._tokens.items():

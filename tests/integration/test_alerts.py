@@ -25,8 +25,10 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
+from beam_flowlogs.reject import DeadLetters, Selection
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
 from beam_flowlogs.rollup_store import RollUpStore
+from beam_flowlogs.run import replay
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
 from beam_flowlogs.transforms.progress import Progress
 
@@ -57,7 +59,7 @@ def evaluate(config: ElasticsearchConfig, *minutes: int, until: int, subject: Su
     """Bring the alert of a subject up to date; return the statuses that are news."""
     findings = [Finding(START + 60 * minute, 10 + minute, 10, f"{minute}") for minute in minutes]
     current = store(config).merge({subject: Evaluated(RULE, findings, START + 60 * until, ABOUT)})
-    return [alert.status for alert in current if alert.status != alert.before]
+    return [alert.status for alert in current.current if alert.status != alert.before]
 
 
 def alerts(config: ElasticsearchConfig) -> list[tuple[str, int, int]]:
@@ -154,7 +156,7 @@ def test_an_alert_is_untold_until_somebody_was_told_of_its_status(config: Elasti
     def untold(*minutes: int, until: int) -> list[str]:
         findings = [Finding(START + 60 * minute, 10, 10, "") for minute in minutes]
         found = store(config).merge({SUBJECT: Evaluated(RULE, findings, START + 60 * until, ABOUT)})
-        news = [alert for alert in found if alert.is_untold]
+        news = [alert for alert in found.current if alert.is_untold]
         store(config).mark_told(alert.document for alert in news[:told])
         return [alert.status for alert in news]
 
@@ -312,6 +314,27 @@ def test_roll_ups_become_alerts_progress_and_one_notice(
     assert [alert["rule"]["name"] for alert in hook.heard] == ["skipdata"]
     assert hook.heard[0]["cloud"] == {"account": {"id": "1"}}
     assert [(status, count) for status, count, _ in alerts(config)] == [("open", 1)]
+
+
+def test_a_refused_alert_is_a_dead_letter_and_comes_back_by_a_replay(
+    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, dict[str, Any]], tmp_path: Path
+) -> None:
+    client = connect(config)
+    client.options(ignore_status=404).indices.delete(index=ALERT_INDEX)
+    client.indices.create(index=ALERT_INDEX, mappings={"properties": {"message": {"type": "date"}}})
+    job = JobConfig(config, str(tmp_path), ("logs",), retry_for=30)
+    watched = [encode_watched(key, document, {"token": 2}) for key, document in rolled_up.items()]
+
+    with TestPipeline(runner="FnApiRunner") as pipeline:
+        progress = pipeline | beam.Create(watched).with_output_types(Watched) | Detect(job)
+        assert_that(progress | beam.CombinePerKey(_merged), equal_to([("token", 2 * len(WINDOWS))]))
+
+    assert [reject.stage for _, reject in DeadLetters(str(tmp_path)).read()] == ["alert"]
+    assert replay(job, Selection(), []).dead_letters_kept == 1
+    client.indices.delete(index=ALERT_INDEX)
+    set_up(client)
+    assert replay(job, Selection(), []).dead_letters_replayed == 1
+    assert alerts(config) == [("open", 1, 1)]
 
 
 def _merged(found: Iterable[Any]) -> int:
