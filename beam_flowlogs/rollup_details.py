@@ -78,7 +78,13 @@ _ATTEMPT_PACKETS, _ATTEMPT_BYTES = 3, 80
 _ATTEMPTS = 3
 
 Details = Sequence[Any]
-"""What a part carries: for each of DISTINCT ``[estimate, coupons]``, then for each of TOP its list; None is nothing."""
+"""What a part carries: ``_FORM``, for each of DISTINCT ``[estimate, coupons]``, for each of TOP its list, or None.
+
+A part without any of them has an empty one.
+"""
+
+_FORM = 2
+"""Changes with the form of details: stored ones, and those in a savepoint, may be of an earlier version."""
 
 
 class DetailsOfObject:
@@ -125,7 +131,7 @@ class DetailsOfObject:
             texts = encode(merged, groups) if found else [""] * groups
             columns.append([[count, text] if text else None for count, text in zip(counts, texts)])
         columns += [top.finish(group_of, groups) for top in self._top.values()]
-        return [list(row) if any(row) else () for row in zip(*columns)]
+        return [[_FORM, *row] if any(row) else () for row in zip(*columns)]
 
     def _add_all(self, batch: _Batch) -> None:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
@@ -184,14 +190,18 @@ class DetailsOfObject:
 
 
 def combined(parts: Sequence[Details]) -> dict[str, Any]:
-    """Return what a document tells of these details: the distinct counts, and the lists of the biggest."""
+    """Return what a document tells of these details: the distinct counts, and the lists of the biggest.
+
+    Those of another form tell nothing; the sums of their parts count all the same.
+    """
+    parts = [part for part in parts if part[0] == _FORM]
     distinct: dict[str, int] = {}
-    for place, name in enumerate(DISTINCT):
+    for place, name in enumerate(DISTINCT, 1):
         found = [part[place] for part in parts if part[place]]
         if found:
             distinct[name] = found[0][0] if len(found) == 1 else estimate_union(text for _, text in found)
     biggest: dict[str, Any] = {}
-    for place, (name, top) in enumerate(TOP.items(), len(DISTINCT)):
+    for place, (name, top) in enumerate(TOP.items(), 1 + len(DISTINCT)):
         lists = [part[place] for part in parts if part[place]]
         if lists:
             listed = lists[0] if len(lists) == 1 else add_up(lists, len(top.labels), top.largest, top.listed)

@@ -202,4 +202,17 @@ def test_longer_windows_are_the_sum_of_the_shorter_ones() -> None:
     minutes = [part for key, part in found.items() if key.window_s == 60]
     assert len(minutes) == 4
     assert hour.counters == tuple(map(sum, zip(*(part.counters for part in minutes))))
-    assert hour.details[0][0] == pytest.approx(5, abs=1)
+    assert hour.details[1][0] == pytest.approx(5, abs=1)
+
+
+def test_details_of_another_form_tell_nothing_and_their_part_counts() -> None:
+    parts = PartsOfObject(origin(0), [60])
+    parts.add(rows_of([flow(action="REJECT")], NAMES))
+    ((key, part),) = parts.finish()
+    earlier = part._replace(object_id="A" * 16, details=[None, None, [[0, "10.0.0.1"]]])
+
+    document = merge(key, None, [part, earlier])
+
+    assert document is not None
+    assert document["flowlogs"]["rollup"]["flows"] == 2
+    assert [entry["flows"] for entry in document["flowlogs"]["rollup"]["top"]["rejected_ports"]] == [1]
