@@ -54,22 +54,26 @@ class Access:
             return self._clock() - since > PATIENCE_S and bool(self._read.keys() - {bucket})
 
     def _witnesses(self, client: S3Client, bucket: str, key: str) -> Iterator[str]:
-        """Yield the object that was read last, and some of the nearest ones that are listed."""
+        """Yield the object that was read last, and listed ones, from the nearest folder up to the whole bucket."""
         last = self._read.get(bucket, key)
         if last != key:
             yield last
+        tried = {key, last}
         folder = key
         while folder:
-            folder = folder[: folder.rstrip("/").rfind("/") + 1]
-            try:
-                listed = client.list_objects_v2(Bucket=bucket, Prefix=folder, MaxKeys=_NEIGHBOURS + 1)
-            except (ClientError, BotoCoreError) as error:
-                _logger.debug("s3://%s/%s cannot be listed: %s", bucket, folder, error)
-                return
-            neighbours = [found["Key"] for found in listed.get("Contents", ()) if found["Key"] not in (key, last)]
-            yield from neighbours
-            if neighbours:
-                return
+            denied, folder = folder, folder[: folder.rstrip("/").rfind("/") + 1]
+            # Before and behind what is denied: all of a folder may be, by its key or by the bucket's policy.
+            for after in ("", f"{denied}\U0010ffff"):
+                try:
+                    listed = client.list_objects_v2(
+                        Bucket=bucket, Prefix=folder, StartAfter=after, MaxKeys=_NEIGHBOURS + 1
+                    )
+                except (ClientError, BotoCoreError) as error:
+                    _logger.debug("s3://%s/%s cannot be listed: %s", bucket, folder, error)
+                    return
+                neighbours = [found["Key"] for found in listed.get("Contents", ()) if found["Key"] not in tried]
+                yield from neighbours
+                tried.update(neighbours)
 
 
 def _is_readable(client: S3Client, bucket: str, key: str) -> bool:

@@ -478,3 +478,22 @@ def test_a_process_has_one_client_that_leaves_retries_to_us(monkeypatch: pytest.
     assert client is s3_client()
     assert client.meta.config.retries == {"total_max_attempts": 1, "mode": "standard"}  # type: ignore[attr-defined]
     s3_client_module._client_of.cache_clear()
+
+
+def test_a_folder_whose_key_is_disabled_is_denied_by_itself_and_holds_up_nobody() -> None:
+    keys = [f"AWSLogs/{account}/{number}" for account in (111, 222, 333) for number in range(9)]
+
+    class OneAccountDenied:
+        def list_objects_v2(self, *, Prefix: str, StartAfter: str, MaxKeys: int, **_: Any) -> dict[str, Any]:  # noqa: N803
+            found = [key for key in keys if key.startswith(Prefix) and key > StartAfter]
+            return {"Contents": [{"Key": key} for key in found[:MaxKeys]]}
+
+        def get_object(self, *, Key: str, **_: Any) -> dict[str, Any]:  # noqa: N803
+            if Key.startswith(denied):
+                raise s3_error("AccessDenied", 403)
+            return {"Body": io.BytesIO()}
+
+    for denied in ("AWSLogs/111/", "AWSLogs/222/"):
+        assert Access().is_of_object(cast(Any, OneAccountDenied()), "logs", f"{denied}3")
+    denied = "AWSLogs/"
+    assert not Access().is_of_object(cast(Any, OneAccountDenied()), "logs", "AWSLogs/111/3")
