@@ -192,12 +192,10 @@ def _client_of(_pid: int) -> SQSClient:
 
 
 class Kept(NamedTuple):
-    """What a keeper holds now, and how often since its beginning it has extended a message or found it expired."""
+    """What a keeper holds now: messages, and the bytes of the objects that they announce."""
 
     messages: int
     bytes: int
-    extended: int
-    expired: int
 
 
 class _Held(NamedTuple):
@@ -241,8 +239,13 @@ class VisibilityKeeper:
     def kept(self) -> Kept:
         """Return what is held now."""
         with self._lock:
-            size = sum(held.size for held in self._held.values())
-            return Kept(len(self._held), size, self._extended, self._expired)
+            return Kept(len(self._held), sum(held.size for held in self._held.values()))
+
+    def news(self) -> tuple[int, int]:
+        """Return how often messages were extended, and found expired, since anybody asked: each is told of once."""
+        with self._lock:
+            news, self._extended, self._expired = (self._extended, self._expired), 0, 0
+        return news
 
     def give_back(self) -> int:
         """Make everything held visible again, as a job does that stops early; return how many."""

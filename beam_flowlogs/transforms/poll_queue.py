@@ -42,7 +42,6 @@ class PollFn(beam.DoFn):
         self._config = config
         self._queue = queue
         self._announcer = Announcer(config, max_receives=queue.max_receives)
-        self._told = (0, 0)
         self._in_flight = Metrics.distribution("flowlogs", "messages_in_flight")
         self._extended = Metrics.counter("flowlogs", "messages_extended")
         self._lost = Metrics.counter("flowlogs", "messages_lost_hold")
@@ -90,8 +89,7 @@ class PollFn(beam.DoFn):
         return kept.messages >= self._queue.max_in_flight or kept.bytes >= self._queue.max_in_flight_bytes
 
     def _tell(self) -> None:
-        kept = keeper().kept()
-        self._in_flight.update(kept.messages)
-        before, self._told = self._told, (kept.extended, kept.expired)
-        self._extended.inc(kept.extended - before[0])
-        self._lost.inc(kept.expired - before[1])
+        self._in_flight.update(keeper().kept().messages)
+        extended, expired = keeper().news()
+        self._extended.inc(extended)
+        self._lost.inc(expired)
