@@ -7,8 +7,9 @@ drains a queue every few minutes, looks back as far as one that runs for months.
 from __future__ import annotations
 
 import time
+from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -42,6 +43,15 @@ class _Remembered(NamedTuple):
     data: bytes  # packed: thousands of interfaces have sixty windows each
 
 
+class _Span(NamedTuple):
+    """A stretch of a series: from ``since`` to ``before``, and of its windows the newest ``most``."""
+
+    name: Series
+    since: int
+    before: int
+    most: int
+
+
 class AlertHistory:
     """The recent past of each series. Memory is bounded by the number of series that are remembered."""
 
@@ -53,42 +63,65 @@ class AlertHistory:
     def extend(self, new: Mapping[Series, Mapping[int, Past]]) -> dict[Series, dict[int, Past]]:
         """Remember new windows of series, by start; return all that is known of each, these included."""
         now = time.monotonic()
-        fresh = [name for name in new if not self._trusted(name, now)]
-        read = self._read({name: min(new[name]) for name in fresh})
         known: dict[Series, dict[int, Past]] = {}
+        read_at: dict[Series, float] = {}
+        spans: list[_Span] = []
         for name, windows in new.items():
             held = self._remembered.pop(name, None)
-            if name in read or held is None:
+            if held is None or now - held.read_at >= _TRUSTED_S:
                 held = _Remembered(now, b"[]")
-            before = {start: Past(*rest) for start, *rest in orjson.loads(held.data)}
-            known[name] = {**read.get(name, {}), **before, **windows}
+            read_at[name] = held.read_at
+            known[name] = {start: Past(*rest) for start, *rest in orjson.loads(held.data)}
+            spans += _unknown(name, known[name], windows)
+        for name, found in self._read(spans):
+            known[name] = found | known[name]
+        for name, windows in new.items():
+            known[name] |= windows
             kept = sorted(known[name])[-HELD:]
             packed = orjson.dumps([(start, *known[name][start]) for start in kept])
-            self._remembered[name] = _Remembered(held.read_at, packed)
+            self._remembered[name] = _Remembered(read_at[name], packed)
         while len(self._remembered) > _HELD_SERIES:
             self._remembered.popitem(last=False)
         return known
 
-    def _trusted(self, name: Series, now: float) -> bool:
-        held = self._remembered.get(name)
-        return held is not None and now - held.read_at < _TRUSTED_S
-
-    def _read(self, firsts: Mapping[Series, int]) -> dict[Series, dict[int, Past]]:
-        """Return the roll-ups before the first window of each series, as Elasticsearch has them."""
-        if not firsts:
-            return {}
+    def _read(self, spans: Sequence[_Span]) -> Iterator[tuple[Series, dict[int, Past]]]:
+        """Yield the newest roll-ups of each span, as Elasticsearch has them."""
+        if not spans:
+            return
         pattern = f"{ROLLUP_INDEX_PREFIX}*"
         client = self._connect()
         patiently(partial(client.indices.refresh, index=pattern), self._retry_for)
-        names = list(firsts)
-        found: dict[Series, dict[int, Past]] = {}
-        for begin in range(0, len(names), _SEARCHES_AT_ONCE):
-            some = names[begin : begin + _SEARCHES_AT_ONCE]
-            searches = [line for name in some for line in ({}, _search(name, firsts[name]))]
+        for begin in range(0, len(spans), _SEARCHES_AT_ONCE):
+            some = spans[begin : begin + _SEARCHES_AT_ONCE]
+            searches = [line for span in some for line in ({}, _search(span))]
             answers = patiently(partial(_msearch, client, pattern, searches), self._retry_for)
-            for name, hits in zip(some, answers):
-                found[name] = dict(map(_past, hits))
-        return found
+            for span, hits in zip(some, answers):
+                yield span.name, dict(map(_past, hits))
+
+
+def _unknown(name: Series, remembered: Collection[int], new: Collection[int]) -> Iterator[_Span]:
+    """Yield what new windows look back at and is not known: each that does not follow a known one looks back itself."""
+    starts = sorted({*remembered, *new})
+    is_full = len(remembered) >= HELD
+    alone = [
+        start
+        for at, start in enumerate(starts)
+        if start in new
+        and (
+            (start not in remembered and (at == 0 or starts[at - 1] != start - name.window_s))
+            # Older ones were forgotten: a few are not what is usual.
+            or (is_full and at < HELD // 2)
+        )
+    ]
+    longest = _LOOKED_BACK * name.window_s
+    at = 0
+    while at < len(alone):
+        first = alone[at]
+        at = bisect_right(alone, first + longest)
+        last = alone[at - 1]
+        yield _Span(name, first - longest, first, HELD)
+        if last > first:
+            yield _Span(name, first, last, _LOOKED_BACK)  # all that there can be
 
 
 def _msearch(client: Elasticsearch, pattern: str, searches: Sequence[Mapping[str, Any]]) -> list[Any]:
@@ -103,16 +136,16 @@ def _msearch(client: Elasticsearch, pattern: str, searches: Sequence[Mapping[str
     return [response["hits"]["hits"] for response in responses]
 
 
-def _search(name: Series, first: int) -> dict[str, Any]:
-    since = first - _LOOKED_BACK * name.window_s
+def _search(span: _Span) -> dict[str, Any]:
+    name = span.name
     wanted: Sequence[Mapping[str, Any]] = [
         {"term": {"flowlogs.rollup.key": name.key}},
         {"term": {"flowlogs.rollup.key_type": name.key_type}},
         {"term": {"flowlogs.rollup.window": f"{name.window_s}s"}},
-        {"range": {"@timestamp": {"gte": since * 1000, "lt": first * 1000, "format": "epoch_millis"}}},
+        {"range": {"@timestamp": {"gte": span.since * 1000, "lt": span.before * 1000, "format": "epoch_millis"}}},
     ]
     return {
-        "size": HELD,
+        "size": span.most,
         "sort": [{"@timestamp": "desc"}],
         "query": {"bool": {"filter": wanted}},
         "_source": [f"flowlogs.rollup.{field}" for field in _READ],
