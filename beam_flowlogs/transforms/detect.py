@@ -8,9 +8,10 @@ from typing import Any
 
 import apache_beam as beam
 import orjson
+from apache_beam.coders import BytesCoder
 from apache_beam.metrics import Metrics
-from apache_beam.transforms.trigger import AccumulationMode, AfterCount, Repeatedly
-from apache_beam.transforms.window import GlobalWindow, GlobalWindows
+from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
+from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.alert_history import AlertHistory, Series
@@ -55,16 +56,30 @@ class Detect(beam.PTransform):
 
     def expand(self, watched: beam.PCollection) -> beam.PCollection:
         """Wire the transform."""
-        if not watched.is_bounded:
-            # Grouped only so that one worker sees all windows of a key: it remembers those before.
-            watched = watched | "AsItComes" >> beam.WindowInto(
-                GlobalWindows(), trigger=Repeatedly(AfterCount(1)), accumulation_mode=AccumulationMode.DISCARDING
-            )
+        by_series = "BySeries" >> (beam.GroupByKey() if watched.is_bounded else beam.ParDo(_OneWorkerFn()))
         return (
             watched
-            | "BySeries" >> beam.GroupByKey()
+            | by_series.with_output_types(tuple[str, Iterable[bytes]])
             | "Evaluate" >> beam.ParDo(_EvaluateFn(self._config)).with_output_types(tuple[str, bytes])
         )
+
+
+class _OneWorkerFn(beam.DoFn):
+    """Gives each roll-up as it comes, all windows of a series on one worker: that remembers those before.
+
+    Its state is never written: declared, it makes a runner route by key. A GroupByKey would do so too, but in an
+    endless job it leaves something for every interface that there ever was.
+    """
+
+    ROUTED = ReadModifyWriteStateSpec("routed", BytesCoder())
+
+    def process(  # type: ignore[no-untyped-def]
+        self,
+        element: Watched,
+        _=beam.DoFn.StateParam(ROUTED),  # noqa: B008
+    ) -> Iterator[tuple[str, Iterable[bytes]]]:
+        series, watched = element
+        yield series, [watched]
 
 
 class _EvaluateFn(beam.DoFn):
