@@ -227,12 +227,16 @@ def _changes(
             windows[start] = max(value, windows.get(start, value))
             owner[start] = hit
     changes: list[_Change] = []
+    kept: set[str] = set()
     for episode in _cut(sorted(windows), gap_s(subject.window_s)):
         known = list({owner[start]["_id"]: owner[start] for start in episode if start in owner}.values())
-        document = _document(subject, found, {start: windows[start] for start in episode}, known)
-        changes.append(_Change(document, known[0] if known else None))
+        # An early window may have moved the cut between two days: each episode is an alert of its own all the same.
+        free = [one for one in known if one["_id"] not in kept]
+        replaced = free[0] if free else None
+        document = _document(subject, found, {start: windows[start] for start in episode}, known, replaced)
+        kept.add(_id(document))
+        changes.append(_Change(document, replaced))
     # A late window may have made one episode of two: the first alert tells of both from now on.
-    kept = {change.hit["_id"] for change in changes if change.hit}
     return changes + [_Change(_closed(hit["_source"]), hit) for hit in stored if hit["_id"] not in kept]
 
 
@@ -262,8 +266,13 @@ class _Worst(NamedTuple):
 
 
 def _document(
-    subject: Subject, found: Evaluated, windows: Mapping[int, float], known: Sequence[Mapping[str, Any]]
+    subject: Subject,
+    found: Evaluated,
+    windows: Mapping[int, float],
+    known: Sequence[Mapping[str, Any]],
+    hit: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
+    """Return the alert of an episode, of which the stored ones in ``known`` tell, to replace ``hit``."""
     first, last = min(windows), max(windows)
     told = [_Worst(alert["value"], alert["threshold"], text) for alert, text in map(_told, known)]
     told += [
@@ -272,12 +281,12 @@ def _document(
         if finding.start in windows
     ]
     worst = max(told, key=lambda one: one.value)  # the first of equal ones: what was said stays said
-    stored = _told(known[0])[0] if known else {}
+    stored = _told(hit)[0] if hit else {}
     # One that is closed stays so unless a window joins it: an older window than the last seen proves nothing.
     as_it_was = stored.get("status") == "closed" and len(stored["windows"]) == len(windows)
     over = as_it_was or found.until - last > gap_s(subject.window_s)
     alert = {
-        "id": known[0]["_id"] if known else _identity(subject, first),
+        "id": hit["_id"] if hit else _identity(subject, first),
         "rule": subject.rule,
         "key_type": subject.key_type,
         "key": subject.key,

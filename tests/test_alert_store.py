@@ -102,3 +102,14 @@ def test_however_many_alerts_are_open_each_is_read(monkeypatch: pytest.MonkeyPat
     cluster.merge(until=62, key="eni-9")
 
     assert [alert["flowlogs"]["alert"]["status"] for alert in cluster.stored.values()] == ["closed"] * 4
+
+
+def test_an_early_window_that_moves_the_cut_between_two_days_loses_none() -> None:
+    minutes = range(10, 10 + 2 * 24 * 60, 10)
+    cluster = Cluster()
+    cluster.merge(*minutes, until=minutes[-1])
+
+    cluster.merge(0, until=0)
+
+    told = [alert["flowlogs"]["alert"] for alert in cluster.stored.values()]
+    assert sum(alert["count"] for alert in told) == len(minutes) + 1
