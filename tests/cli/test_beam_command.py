@@ -97,6 +97,7 @@ def test_an_option_of_beam_is_not_taken_for_what_stream_shall_do() -> None:
         (["backfill", "s3://b", "--runner"], "--runner: expected one argument"),
         (["backfill", "s3://b", "--checkpointing_interval=5"], "FnApiRunner would not heed it"),
         (["replay", "--bucket", "b", "--what-is-this"], "no such option: --what-is-this"),
+        (["replay", "--bucket", "b", "--rules", "mine.toml"], "no such option: --rules"),
         (["replay", "--bucket", "b", "surplus"], "unexpected extra argument"),
         (["stream", "status", "surplus"], "unexpected extra argument"),
         (["stream", "--shard=3"], "--shard; did you mean --shards?"),
