@@ -40,7 +40,7 @@ def _indices(client: Elasticsearch) -> set[str]:
 
 def _create(client: Elasticsearch, *indices: str) -> None:
     for index in indices:
-        client.index(index=index, id="1", document={}, refresh=True)
+        client.index(index=index, id="1", document={"@timestamp": "2026-11-24T00:00:00Z"}, refresh=True)
 
 
 def test_a_day_goes_when_its_last_record_is_old_enough_and_not_before(client: Elasticsearch) -> None:
@@ -85,7 +85,7 @@ def test_the_command_names_what_it_deletes(
     _create(client, "flowlogs-raw-2020.01.01")
     run = CliRunner()
     dry = run.invoke(app, ["prune", "--keep-raw", "90d", "--dry-run"])
-    assert dry.output.startswith("flowlogs-raw-2020.01.01: would be deleted, 1 documents,")
+    assert dry.output.startswith("flowlogs-raw-2020.01.01: would be deleted, 1 document,")
     done = run.invoke(app, ["prune", "--json"])
     assert [index["name"] for index in json.loads(done.output)] == ["flowlogs-raw-2020.01.01"]
     assert "Nothing is older" in run.invoke(app, ["prune"]).output

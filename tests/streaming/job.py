@@ -113,7 +113,7 @@ class Stream:
     def assert_exact(self, seed: int, truth: Truth) -> None:
         """Raw documents are the records, roll-ups their sums, both the truth; the dead letters hold what is bad."""
         proof = verify(self.client, 60)
-        assert proof.differences == []
+        assert not proof.differences, proof._replace(differences=proof.differences[:3])
         assert proof.documents == truth.records
         told = [name for name in COUNTERS if not name.startswith(("protocol.", "tcp."))]  # by the truth
         assert {
