@@ -47,8 +47,12 @@ def _stream(
 
 @pytest.fixture
 def stream(_stream: Stream) -> Stream:
-    """The running job with an empty queue and no documents."""
+    """The running job with an empty queue.
+
+    What earlier tests have indexed stays: a window that Flink restored after a kill may come to its end only now. What
+    it merges is there already, so it changes nothing; but deleted roll-ups would come back without raw documents.
+    """
     assert _stream.under_way() == 0
-    for index in _stream.client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        _stream.client.indices.delete(index=index)
+    _stream.before = 0
+    _stream.before = _stream.count()
     return _stream
