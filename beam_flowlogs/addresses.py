@@ -10,6 +10,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs import kernel
+from beam_flowlogs.kernel import string_buffers
+
 _DOT, _ZERO = b".0"
 
 
@@ -33,6 +36,11 @@ def parse_addresses(column: pa.StringArray) -> Addresses:
 
     Each distinct text is parsed once: a batch's addresses are of few hosts, and to tell them apart takes a sixth.
     """
+    if kernel.compiled:
+        size = len(column)
+        packed, (is_v6, valid) = np.zeros((size, 16), np.uint8), np.zeros((2, size), bool)
+        kernel.compiled.parse_addresses(*string_buffers(column), packed, is_v6.view(np.uint8), valid.view(np.uint8))
+        return Addresses(packed, is_v6, valid)
     encoded = column.dictionary_encode()
     distinct = encoded.dictionary
     known = np.zeros((len(distinct) + 1, 16), np.uint8)  # the last stands for null

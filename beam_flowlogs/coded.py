@@ -14,6 +14,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs import kernel
+from beam_flowlogs.kernel import number_buffers, string_buffers
+
 _MOST = 4096
 """Combinations that a batch's columns may be joined by: beyond, joining them row by row is as fast."""
 
@@ -37,8 +40,26 @@ class Coded(NamedTuple):
 
 def coded(column: pa.Array) -> Coded | None:
     """Return a column by its distinct values; None where it has too many for that to pay."""
+    return _coded(column, max(_MOST // 4, len(column) // 8))
+
+
+def by_value(column: pa.Array) -> Coded:
+    """Return a column by its distinct values, however many."""
+    found = _coded(column, len(column))
+    assert found is not None
+    return found
+
+
+def _coded(column: pa.Array, most: int) -> Coded | None:
+    if kernel.compiled:
+        codes = np.empty(len(column), np.int32)
+        if pa.types.is_integer(column.type):
+            firsts = kernel.compiled.code_numbers(*number_buffers(column), most, codes)
+        else:
+            firsts = kernel.compiled.code_strings(*string_buffers(column), most, codes)
+        return None if firsts is None else Coded(codes, column.take(pa.array(firsts, pa.uint32())))
     encoded = pc.dictionary_encode(column, null_encoding="encode")
-    if len(encoded.dictionary) > max(_MOST // 4, len(column) // 8):
+    if len(encoded.dictionary) > most:
         return None
     return Coded(encoded.indices.to_numpy(), encoded.dictionary)
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from beam_flowlogs import kernel
 from beam_flowlogs.addresses import Addresses
 
 ICMP, TCP, UDP, ICMP6, SCTP = 1, 6, 17, 58, 132
@@ -49,15 +50,32 @@ def community_ids(
     ICMP's type and code are not logged, so they count as 0 (an echo reply, whose counterpart is an echo).
     """
     known = source.valid & destination.valid & (source.is_v6 == destination.is_v6)
-    flows: tuple[npt.NDArray[Any], ...] = (source.packed, destination.packed, protocol, source_port, destination_port)
-    messages = _messages(*flows, words=1)
-    v6 = np.flatnonzero(source.is_v6)
-    if len(v6):
-        messages[:, v6] = _messages(*(column[v6] for column in flows), words=4)
-    text = _encode(_sha1(messages))
+    text = _texts(source.packed, destination.packed, source.is_v6, protocol, source_port, destination_port)
     offsets = np.arange(0, (len(protocol) + 1) * _LENGTH, _LENGTH, dtype=np.int32)
     nulls = None if known.all() else pa.py_buffer(np.packbits(known, bitorder="little"))
     return pa.StringArray.from_buffers(len(protocol), pa.py_buffer(offsets), pa.py_buffer(text), nulls)
+
+
+def _texts(
+    source: npt.NDArray[np.uint8],
+    destination: npt.NDArray[np.uint8],
+    is_v6: npt.NDArray[np.bool_],
+    *numbers: npt.NDArray[np.integer[Any]],
+) -> npt.NDArray[np.uint8]:
+    if kernel.compiled:
+        text = np.empty((len(is_v6), _LENGTH), np.uint8)
+        as_given = [np.ascontiguousarray(column, np.int32) for column in numbers]
+        kernel.compiled.community_ids(_bytes(source), _bytes(destination), _bytes(is_v6), *as_given, text)
+        return text
+    messages = _messages(source, destination, *numbers, words=1)
+    v6 = np.flatnonzero(is_v6)
+    if len(v6):
+        messages[:, v6] = _messages(*(column[v6] for column in (source, destination, *numbers)), words=4)
+    return _encode(_sha1(messages))
+
+
+def _bytes(column: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return np.ascontiguousarray(column).view(np.uint8)
 
 
 def _messages(

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from beam_flowlogs.coded import Coded, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, TCP_FLAGS, Field, Kind, field_of
-from beam_flowlogs.json_columns import Segment, Value, constant, escaped, has_nulls, join, json_object, quoted
+from beam_flowlogs.json_columns import Segment, Value, constant, decimal, escaped, has_nulls, join, json_object, quoted
 from beam_flowlogs.protocols import PROTOCOLS
 from beam_flowlogs.rows import Rows, milliseconds
 
@@ -38,9 +38,7 @@ _ACTIONS = pa.array(["ACCEPT", "REJECT"])
 _OUTCOMES = pa.array(["success", "failure"])
 _TYPES = pa.array(['["connection","allowed"]', '["connection","denied"]'])
 _FAMILIES = pa.array(["ipv4", "ipv6", None])
-_SMALL_NUMBERS = pa.array([str(number) for number in range(1 << 16)])
-"""The text of numbers that most ports, packets and rows have: to look one up takes a quarter of writing it."""
-
+_DAY_MS = 86_400_000
 _VARIED = ("srcport", "dstport", "packets", "bytes")
 """Columns of so many values that nothing is gained by looking for few."""
 
@@ -72,7 +70,8 @@ def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
     document = json_object(documents.tree())
     action = (f'{{"create":{{"_index":"{RAW_INDEX_PREFIX}'.encode(), documents.days(), b'","_id":"')
     ids = row_ids(origin, rows.numbers)
-    return join((*action, *ids, b'"}}\n', *document.segments, b"\n"), nulls="replace").cast(pa.binary())
+    items = join((*action, *ids, b'"}}\n', *document.segments, b"\n"), nulls="replace")
+    return pa.BinaryArray.from_buffers(pa.binary(), len(items), items.buffers(), items.null_count, items.offset)
 
 
 def row_ids(origin: Origin, numbers: npt.NDArray[np.int64]) -> tuple[bytes, pa.StringArray]:
@@ -116,18 +115,19 @@ class _Documents:
         }
         self._addresses = [name for name in _ADDRESS_COLUMNS if name in self._columns]
         self._values: dict[str, Column] = {
-            name: column if name in _VARIED or name in self._addresses else _by_value(column)
+            name: column if name in _VARIED or name in self._addresses else rows.by_value(name)
             for name, column in self._columns.items()
         }
         self._text = {name: self._as_text(name, column) for name, column in self._values.items()}
         end = self._columns.get("end")
-        self._times = _by_value(pa.array(rows.times)) if end is None or end.null_count else self._milliseconds("end")
+        self._times = _by_value(rows.times) if end is None or end.null_count else self._milliseconds("end")
 
     def days(self) -> Segment:
         """Return the rows' days, in UTC, as they stand in the names of indices."""
-        days = _mapped(self._times, lambda times: _dates(times, "%Y.%m.%d"))
-        distinct = (days.values if isinstance(days, Coded) else days).unique()
-        return distinct[0].as_py().encode() if len(distinct) == 1 else days
+        times = self._rows.times
+        if len(times) and times.min() // _DAY_MS == times.max() // _DAY_MS:
+            return _days(pa.array(times[:1]))[0].as_py().encode()
+        return _mapped(self._times, _days)
 
     def tree(self) -> dict[str, Any]:
         """Return the document's members as a tree of their paths."""
@@ -147,12 +147,12 @@ class _Documents:
             members[f"{NAMESPACE}.tcp_flags_array"] = Value(names)
         members["aws.s3.bucket.name"] = constant(self._origin.bucket)
         members["aws.s3.object.key"] = constant(self._origin.key)
-        members["log.offset"] = Value(_number_text(pa.array(self._rows.numbers)))
+        members["log.offset"] = Value(decimal(pa.array(self._rows.numbers)))
         return _nested(members)
 
     def _as_text(self, name: str, column: Column) -> Column:
         if field_of(name).kind.is_number:
-            return _mapped(column, _number_text)
+            return decimal(column)
         return column if name in self._addresses else _mapped(column, escaped)
 
     def _milliseconds(self, name: str) -> Column:
@@ -249,7 +249,8 @@ def _or_else(known: str, unlogged: str, text: pa.StringArray) -> pa.StringArray:
     return pc.fill_null(text, known) if known else text
 
 
-def _by_value(column: pa.Array) -> Column:
+def _by_value(times: npt.NDArray[np.int64]) -> Column:
+    column = pa.array(times)
     return coded(column) or column
 
 
@@ -257,22 +258,23 @@ def _mapped(column: Column, change: Callable[[pa.Array], pa.Array]) -> Column:
     return column.map(change) if isinstance(column, Coded) else change(column)
 
 
-def _number_text(numbers: pa.Array) -> pa.StringArray:
-    small = len(numbers) == numbers.null_count or pc.max(numbers).as_py() < len(_SMALL_NUMBERS)
-    return _SMALL_NUMBERS.take(numbers) if small else numbers.cast(pa.string())
-
-
-def _dates(times_ms: pa.Int64Array, form: str) -> pa.StringArray:
-    whole = pc.equal(pc.multiply(pc.divide(times_ms, 1000), 1000), times_ms)
-    unit = "s" if pc.all(whole).as_py() else "ms"
-    stamps = (times_ms if unit == "ms" else pc.divide(times_ms, 1000)).cast(pa.timestamp(unit))
-    texts = pc.strftime(stamps, format=form)
-    # A whole second is written as such whatever stands beside it: a document depends on its record alone.
-    return texts if unit == "s" else pc.replace_substring(texts, ".000Z", "Z")
-
-
 def _iso(times_ms: Column) -> Value:
-    return Value(b'"', _mapped(times_ms, lambda times: _dates(times, "%Y-%m-%dT%H:%M:%SZ")), b'"')
+    return Value(b'"', _mapped(times_ms, _instants), b'Z"')
+
+
+def _instants(times_ms: pa.Int64Array) -> pa.StringArray:
+    """Return times without their zone. A whole second is written as such whatever stands beside it."""
+    times = _numbers(times_ms).astype("datetime64[ms]")
+    seconds = times.astype("datetime64[s]")
+    texts = np.datetime_as_string(seconds)
+    if (seconds != times).any():
+        texts = np.where(seconds == times, texts, np.datetime_as_string(times))
+    return pa.array(texts, pa.string(), mask=pc.is_null(times_ms).to_numpy(zero_copy_only=False))
+
+
+def _days(times_ms: pa.Int64Array) -> pa.StringArray:
+    days = np.datetime_as_string(_numbers(times_ms).astype("datetime64[ms]").astype("datetime64[D]"))
+    return pa.array(np.char.replace(days, "-", "."))
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[np.integer[Any]]:

@@ -1,20 +1,22 @@
 """An object's rows in, batch by batch; its small part of each roll-up out.
 
-Rows are sorted by a number that tells their roll-up and class, and summed in runs: integers all the way, so sums are
-exact, and what a row costs does not depend on how many numbers a roll-up has.
+A row is added to the sum of its roll-up and class, which is the way in which it counts. Both are numbered without gaps
+within a batch, so that nothing is sorted. Sums are integers all the way, so they are exact, and what a row costs does
+not depend on how many numbers a roll-up has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs.coded import Coded, by_value
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin
 from beam_flowlogs.inflate import DecodeError, Limits
@@ -28,6 +30,9 @@ Columns = Mapping[str, pa.Array]
 _COMPACT_AT = 400_000
 """Sums that are held before those of one roll-up are brought together."""
 
+_DENSE = 1 << 16
+"""Codes up to which a table of all that there might be is cheaper than sorting."""
+
 _STATUSES = ("", "nodata", "skipdata")
 _ACTIONS = ("", "accepted", "rejected")
 _DIRECTIONS = ("", "ingress", "egress")
@@ -37,8 +42,7 @@ _HANDSHAKES = (("",), ("tcp.begun",), ("tcp.answered",), ("tcp.reset",), ("tcp.b
 _CLASSES = tuple(product(_STATUSES, _ACTIONS, _DIRECTIONS, _PROTOCOLS, _HANDSHAKES))
 """Every way in which a row can count; a row's class is its place here."""
 
-_PROTOCOL_OF = np.zeros(256, np.int64)
-_PROTOCOL_OF[[6, 17, 1, 58]] = [1, 2, 3, 3]
+_PROTOCOL_OF = {6: 1, 17: 2, 1: 3, 58: 3}
 _HANDSHAKE_OF = np.array(
     [(2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0) for flags in range(64)]
 )
@@ -73,15 +77,15 @@ class _Sums(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Which roll-up each of some rows counts in: its ``group``, and the ``groups`` met, one for each run of ``order``.
+    """Which roll-up each of some rows counts in: the ``groups`` met, and which of those, by its place, is the row's."""
 
-    The run of rows of ``groups[n]`` begins at ``starts[n]`` of ``order``.
-    """
-
-    group: Ints
     groups: Ints
-    starts: Ints
-    order: Ints
+    local: Ints
+
+    @property
+    def group(self) -> Ints:
+        """The number of each row's roll-up."""
+        return self.groups[self.local]
 
 
 class PartsOfObject:
@@ -116,26 +120,18 @@ class PartsOfObject:
 
         Raises DecodeError (``too-many-roll-ups``) where the object's would be more than it may have.
         """
-        size = rows.batch.num_rows
-        columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
-        local, keys = _keys(columns, size)
+        key, keys = _keys(rows)
         minutes = rows.times // (1000 * self._windows[0])
         first = int(minutes.min())
         span = int(minutes.max()) - first + 1
-        code = local * span + (minutes - first)
-        order = np.argsort(code, kind="stable")
-        starts = _run_starts(code[order])
-        distinct = code[order[starts]]
-        groups = self._numbered(keys, distinct, span, first)
-        # The groups' numbers in the order of the sorted rows, then back in the order of the batch.
-        group = np.empty(size, np.int64)
-        group[order] = np.repeat(groups, np.diff(np.append(starts, size)))
+        codes, local = _distinct(key * span + (minutes - first), len(keys) * span)
+        groups = self._numbered(keys, codes, span, first)
         if len(self._groups) > self._most:
             raise DecodeError(
                 "too-many-roll-ups",
                 f"its interfaces and windows are more than {self._most}: raise --max-rollups if it is genuine",
             )
-        return Placed(group, groups, starts, order)
+        return Placed(groups, local)
 
     def add(self, rows: Rows, placed: Placed | None = None) -> None:
         """Count rows in; ``placed`` is what ``place`` gave for them."""
@@ -143,8 +139,8 @@ class PartsOfObject:
             return
         placed = placed or self.place(rows)
         columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
-        self._known.add(placed.groups, placed.starts, placed.order, columns, rows.times)
-        self._count(placed.group, columns, rows.batch.num_rows)
+        self._known.add(placed, rows)
+        self._count(placed, rows, columns)
         self._details.add(placed.group, rows, columns)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
@@ -177,14 +173,15 @@ class PartsOfObject:
             [known.setdefault((named[code // span], first + code % span), len(known)) for code in codes.tolist()]
         )
 
-    def _count(self, group: Ints, columns: Columns, size: int) -> None:
-        sums = _Sums(
-            group * len(_CLASSES) + _classes(columns, size),
-            np.ones(size, np.int64),
-            *(_integers(columns.get(name), size) for name in ("bytes", "packets")),
-        )
-        self._sums.append(_summed(sums))
-        self._held += len(self._sums[-1].code)
+    def _count(self, placed: Placed, rows: Rows, columns: Columns) -> None:
+        size = len(placed.local)
+        classes, kind = _distinct(_classes(rows), len(_CLASSES))
+        codes, at = _distinct(placed.local * len(classes) + kind, len(placed.groups) * len(classes))
+        group, kind = np.divmod(codes, len(classes))
+        flows = np.bincount(at, minlength=len(codes))
+        measures = [_sums_at(at, len(codes), _integers(columns.get(name), size)) for name in ("bytes", "packets")]
+        self._sums.append(_Sums(placed.groups[group] * len(_CLASSES) + classes[kind], flows, *measures))
+        self._held += len(codes)
         if self._held > _COMPACT_AT:
             self._sums = [_summed(_together(self._sums))]
             self._held = len(self._sums[0].code) // 2  # else many roll-ups would be summed anew each time
@@ -223,22 +220,26 @@ class _Known:
         self._values: dict[str, list[tuple[Ints, Ints]]] = {name: [] for name in DIMENSIONS}
         self._texts: dict[str, dict[str, int]] = {name: {} for name in DIMENSIONS}
 
-    def add(self, groups: Ints, starts: Ints, order: Ints, columns: Columns, times: Ints) -> None:
-        """Take a batch's rows, whose ``order`` puts those of each of ``groups`` together from ``starts`` on."""
-        begun = times
-        if "start" in columns:
-            begun = pc.coalesce(milliseconds(columns["start"]), pa.array(times)).to_numpy(zero_copy_only=False)
-        firsts = np.minimum.reduceat(begun[order], starts)
-        self._times.append((groups, firsts, np.maximum.reduceat(times[order], starts)))
+    def add(self, placed: Placed, rows: Rows) -> None:
+        """Take a batch's rows."""
+        groups, local = placed
+        names, begun = rows.batch.schema.names, rows.times
+        if "start" in names:
+            begun = pc.coalesce(milliseconds(rows.batch.column("start")), pa.array(begun)).to_numpy()
+        firsts, lasts = np.full(len(groups), np.iinfo(np.int64).max), np.zeros(len(groups), np.int64)
+        np.minimum.at(firsts, local, begun)
+        np.maximum.at(lasts, local, rows.times)
+        self._times.append((groups, firsts, lasts))
         for name in DIMENSIONS:
-            if name not in columns or columns[name].null_count == len(columns[name]):
+            if name not in names:
                 continue
-            firsts = _first_valid(columns[name], starts, order)
-            there = firsts < len(times)
+            codes, values = _coded(rows, name)
             known = self._texts[name]
-            texts = columns[name].take(firsts[there]).to_pylist()
-            numbers = np.array([known.setdefault(text, len(known)) for text in texts], np.int64)
-            self._values[name].append((groups[there], numbers))
+            numbers = np.array([-1 if text is None else known.setdefault(text, len(known)) for text in values])
+            said = numbers[codes]
+            first = _first_at(local, len(groups), np.flatnonzero(said >= 0) if None in values else None)
+            there = first >= 0
+            self._values[name].append((groups[there], said[first[there]]))
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin
@@ -268,45 +269,49 @@ class _Known:
         return firsts.tolist(), lasts.tolist(), dimensions
 
 
-def _keys(columns: Columns, size: int) -> tuple[Ints, list[tuple[str, str] | None]]:
+def _keys(rows: Rows) -> tuple[Ints, list[tuple[str, str] | None]]:
     """Return for each row the place of its key, and the keys as (type, value); None where a row names none."""
+    size = rows.batch.num_rows
     local = np.zeros(size, np.int64)
     keys: list[tuple[str, str] | None] = [None]
     for key_type, name in KEY_COLUMNS.items():
-        column = columns.get(name)
-        if column is None:
+        if name not in rows.batch.schema.names:
             continue
-        encoded = pc.dictionary_encode(column)
-        indices = encoded.indices
-        if not indices.null_count and len(keys) == 1:
-            return indices.to_numpy(zero_copy_only=False).astype(np.int64), [
-                (key_type, value) for value in encoded.dictionary.to_pylist()
-            ]
-        places = pc.fill_null(indices, -len(keys)).to_numpy(zero_copy_only=False) + len(keys)
+        codes, values = _coded(rows, name)
+        named = [None if value is None else (key_type, value) for value in values]
+        if None not in named and len(keys) == 1:
+            return codes, [*named]
+        places = np.where([key is not None for key in named], np.arange(len(named)) + len(keys), 0)[codes]
         local = np.where(local == 0, places, local)
-        keys += [(key_type, value) for value in encoded.dictionary.to_pylist()]
+        keys += named
     return local, keys
 
 
-def _classes(columns: Columns, size: int) -> Ints:
-    found = np.zeros(size, np.int64)
-    for name, values in (
-        ("log_status", ["NODATA", "SKIPDATA"]),
-        ("action", ["ACCEPT", "REJECT"]),
-        ("flow_direction", ["ingress", "egress"]),
+def _classes(rows: Rows) -> Ints:
+    found = np.zeros(rows.batch.num_rows, np.int64)
+    for name, class_of, count in (
+        ("log_status", {"NODATA": 1, "SKIPDATA": 2}, len(_STATUSES)),
+        ("action", {"ACCEPT": 1, "REJECT": 2}, len(_ACTIONS)),
+        ("flow_direction", {"ingress": 1, "egress": 2}, len(_DIRECTIONS)),
+        ("protocol", _PROTOCOL_OF, len(_PROTOCOLS)),
     ):
-        found *= 3
-        column = columns.get(name)
-        if column is not None and column.null_count < size:
-            found += pc.fill_null(pc.index_in(column, value_set=pa.array(values)), -1).to_numpy(zero_copy_only=False)
-            found += 1
-    found *= len(_PROTOCOLS)
-    if "protocol" in columns:
-        found += _PROTOCOL_OF[_integers(columns["protocol"], size)]
+        found *= count
+        if name in rows.batch.schema.names:
+            codes, values = _coded(rows, name)
+            found += np.array([class_of.get(value, 0) for value in values])[codes]
     found *= len(_HANDSHAKES)
-    if "tcp_flags" in columns:
-        found += _HANDSHAKE_OF[_integers(columns["tcp_flags"], size) & 63]
+    if "tcp_flags" in rows.batch.schema.names:
+        codes, values = _coded(rows, "tcp_flags")
+        found += _HANDSHAKE_OF[[(flags or 0) & 63 for flags in values]][codes]
     return found
+
+
+def _coded(rows: Rows, name: str) -> tuple[Ints, list[Any]]:
+    """Return a column as the place of each row's value, and the values."""
+    column = rows.by_value(name)
+    if not isinstance(column, Coded):
+        column = by_value(column)
+    return column.codes.astype(np.int64), column.values.to_pylist()
 
 
 def _integers(column: pa.Array | None, size: int) -> Ints:
@@ -316,12 +321,32 @@ def _integers(column: pa.Array | None, size: int) -> Ints:
     return filled.to_numpy(zero_copy_only=False)
 
 
-def _first_valid(column: pa.Array, starts: Ints, order: Ints) -> Ints:
-    """Return the place of the first row with a value of each run, the column's length where it has none."""
-    if not column.null_count:
-        return order[starts]
-    valid = pc.is_valid(column).to_numpy(zero_copy_only=False)[order]
-    return np.minimum.reduceat(np.where(valid, order, len(column)), starts)
+def _first_at(local: Ints, size: int, rows: Ints | None) -> Ints:
+    """Return of each of ``size`` groups the first of some rows (None: of all) that is its own; -1 where none is."""
+    first = np.full(size, -1)
+    backwards = (np.arange(len(local)) if rows is None else rows)[::-1]
+    first[local[backwards]] = backwards  # of several rows of a group, the last one that is written stays
+    return first
+
+
+def _distinct(codes: Ints, limit: int) -> tuple[Ints, Ints]:
+    """Return the distinct ones of codes, ascending, and for each code which of them it is; all are below ``limit``."""
+    if limit > max(_DENSE, 4 * len(codes)):
+        return np.unique(codes, return_inverse=True)
+    there = np.zeros(limit, bool)
+    there[codes] = True
+    distinct = np.flatnonzero(there)
+    place = np.empty(limit, np.int64)
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place[codes]
+
+
+def _sums_at(at: Ints, size: int, values: Ints) -> Ints:
+    """Return the sum of the values at each of ``size`` places."""
+    values = _roomy(values)
+    sums = np.zeros(size, values.dtype)
+    np.add.at(sums, at, values.astype(np.int64) if values.dtype == np.int32 else values)
+    return sums
 
 
 def _run_starts(ordered: Ints) -> Ints:

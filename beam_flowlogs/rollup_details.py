@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
@@ -107,7 +108,7 @@ class DetailsOfObject:
             self._add_all(_Batch(group, rows, columns))
         if self._conversations:
             self._add_conversations(_Batch(group, rows, columns))
-        rejected = _is(columns.get("action"), "REJECT", len(group))
+        rejected = _rejected(rows)
         if rejected.any():
             self._add_rejected(_Batch(group[rejected], rows, columns, rejected))
         if "tcp_flags" in columns:
@@ -278,26 +279,27 @@ class _Batch(NamedTuple):
         return self.number(name) if name in self.columns else None
 
     def number(self, name: str) -> _Column:
-        size = len(self.group)
-        column = self._column(name) if name in self.columns else pa.nulls(size, pa.int32())
-        hashes = scramble(_integers(column, size).astype(np.uint64) + np.uint64(1))
-        return _Column(hashes, pc.is_valid(column).to_numpy(zero_copy_only=False), column.take)
+        values = self._chosen(_integers(self.columns.get(name), len(self.rows.numbers)))
+        return self._column(name, scramble(values.astype(np.uint64) + np.uint64(1)))
 
     def action(self) -> _Column:
-        size = len(self.group)
-        column = self._column("action") if "action" in self.columns else pa.nulls(size, pa.string())
-        refused = _is(column, "REJECT", size)
-        return _Column(
-            scramble(refused.astype(np.uint64)), pc.is_valid(column).to_numpy(zero_copy_only=False), column.take
-        )
+        return self._column("action", scramble(self._chosen(_rejected(self.rows)).astype(np.uint64)))
 
     def _text_of(self, name: str) -> Label:
         take: Label = self.columns[name].take
         return take if self.mask is None else _at(np.flatnonzero(self.mask), take)
 
-    def _column(self, name: str) -> pa.Array:
-        column = self.columns[name]
-        return column if self.mask is None else column.filter(pa.array(self.mask))
+    def _column(self, name: str, hashes: U64) -> _Column:
+        """Return a column of hashes, which not every row may have, and not every flow log."""
+        size = len(hashes)
+        column = self.columns.get(name)
+        if column is None:
+            return _Column(hashes, np.zeros(size, bool), pa.nulls(size).take)
+        valid = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
+        return _Column(hashes, np.ones(size, bool) if valid is None else self._chosen(valid), self._text_of(name))
+
+    def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return values if self.mask is None else values[self.mask]
 
 
 def _either(first: Bools, one: _Column, other: _Column) -> _Column:
@@ -317,13 +319,18 @@ def _at(places: Ints, text_of: Label) -> Label:
 def _integers(column: pa.Array | None, size: int) -> Ints:
     if column is None:
         return np.zeros(size, np.int64)
-    return pc.fill_null(column, 0).to_numpy(zero_copy_only=False).astype(np.int64)
+    filled = pc.fill_null(column, 0) if column.null_count else column
+    return filled.to_numpy().astype(np.int64, copy=False)
 
 
-def _is(column: pa.Array | None, value: str, size: int) -> Bools:
-    if column is None:
-        return np.zeros(size, bool)
-    return pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False)
+def _rejected(rows: Rows) -> Bools:
+    """Return which rows are of refused flows."""
+    if "action" not in rows.batch.schema.names:
+        return np.zeros(rows.batch.num_rows, bool)
+    action = rows.by_value("action")
+    values = action.values if isinstance(action, Coded) else action
+    refused: Bools = pc.fill_null(pc.equal(values, "REJECT"), False).to_numpy(zero_copy_only=False)
+    return refused[action.codes] if isinstance(action, Coded) else refused
 
 
 def _first_of_each(group: Ints, *columns: _Column) -> Ints:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import NamedTuple, TypeAlias
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_flowlogs.addresses import Addresses, offsets, parse_addresses
+from beam_flowlogs.coded import Coded, coded
 from beam_flowlogs.fields import LONGEST_TEXT, Field, Kind, field_of
 
 Fault: TypeAlias = tuple[str, str]
@@ -75,7 +77,8 @@ class _Faults(dict[int, Fault]):
             self[at] = fault if len(self) < _ROWS_KEPT else _UNSAID
 
 
-class Rows(NamedTuple):
+@dataclass(frozen=True)
+class Rows:
     """Some rows of one object.
 
     ``batch`` has a typed column for each logged field, named ``Field.column``; ``-`` is null. ``numbers`` are the rows'
@@ -92,6 +95,14 @@ class Rows(NamedTuple):
     bad: Sequence[BadRow] = ()
     more_bad: int = 0
     named: bool = False
+    _by_value: dict[str, Coded | pa.Array] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def by_value(self, name: str) -> Coded | pa.Array:
+        """Return a column of the batch by its distinct values, as it is where they are many; looked up once."""
+        if name not in self._by_value:
+            column = self.batch.column(name)
+            self._by_value[name] = coded(column) or column
+        return self._by_value[name]
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""
@@ -100,12 +111,14 @@ class Rows(NamedTuple):
 
     def split(self, most: int) -> Iterator[Rows]:
         """Yield the rows, at most so many at a time; the bad ones come with the first."""
-        for at in range(0, max(self.batch.num_rows, 1), most):
-            part = slice(at, at + most)
+        size = max(self.batch.num_rows, 1)
+        each = -(-size // -(-size // most))  # of one size, as a batch of few rows costs nearly as much as a full one
+        for at in range(0, size, each):
+            part = slice(at, at + each)
             addresses = {name: known.pick(part) for name, known in self.addresses.items()}
-            batch = self.batch.slice(at, most)
+            batch = self.batch.slice(at, each)
             rows = Rows(batch, self.numbers[part], self.times[part], addresses)
-            yield rows if at else rows._replace(bad=self.bad, more_bad=self.more_bad)
+            yield rows if at else replace(rows, bad=self.bad, more_bad=self.more_bad)
 
 
 class Period:
@@ -205,7 +218,7 @@ def check_rows(
         for at, fault in sorted(faults.items()):
             bad.add(int(numbers[at]), fault, partial(raw, at))
         rows = rows.pick(good)
-    return rows._replace(bad=tuple(bad.kept), more_bad=bad.more)
+    return replace(rows, bad=tuple(bad.kept), more_bad=bad.more)
 
 
 def _outside(times: npt.NDArray[np.int64]) -> list[int]:

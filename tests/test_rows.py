@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def test_rows_are_split_and_picked_with_all_that_belongs_to_them() -> None:
     rows = _check(end=[END] * 7, srcaddr=[f"10.0.0.{at}" for at in range(7)])
     bad = BadRow(7, "a-reason", "a detail", b"a line")
 
-    parts = list(rows._replace(bad=[bad]).split(3))
+    parts = list(replace(rows, bad=[bad]).split(3))
 
     assert [part.numbers.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5], [6]]
     assert [list(part.bad) for part in parts] == [[bad], [], []]

@@ -1,0 +1,39 @@
+"""The compiled inner loops of ``kernel/``, where they were built: ``compiled`` is their module, else None.
+
+Each is a faster twin of the Python that stands beside its use, which runs where there is no compiler, and which the
+tests hold it against (docs/decisions/0015).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+try:
+    from beam_flowlogs import _kernel as compiled
+except ImportError:  # built where there is a Rust compiler: setup is silent about it, as it is about a missing one
+    compiled: Any = None  # type: ignore[no-redef]
+
+Bytes = npt.NDArray[np.uint8]
+
+
+def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes, Bytes | None]:
+    """Return a column's offsets and data, no copies, and a byte a row that is 0 where it is null; None: nowhere."""
+    _, offsets, data = column.buffers()
+    bounds = np.zeros(1, np.int32) if offsets is None else np.frombuffer(offsets, np.int32)
+    at = column.offset if offsets is not None else 0
+    return bounds[at : at + len(column) + 1], np.frombuffer(data or b"", np.uint8), _valid(column)
+
+
+def number_buffers(column: pa.IntegerArray) -> tuple[npt.NDArray[np.int64], Bytes | None]:
+    """Return a column's numbers, any of them where it is null, and which those are, as above."""
+    numbers = pc.fill_null(column, 0) if column.null_count else column
+    return numbers.to_numpy().astype(np.int64, copy=False), _valid(column)
+
+
+def _valid(column: pa.Array) -> Bytes | None:
+    return pc.is_valid(column).to_numpy(zero_copy_only=False).view(np.uint8) if column.null_count else None

@@ -1,0 +1,94 @@
+//! A column in, a code for each row and the row where each code is met first out: `coded.coded`.
+
+use pyo3::prelude::*;
+
+use crate::buffer::{check_size, Room, Shared, Strings};
+
+/// Fill `codes`; return the rows of the distinct values, in their order, or None if they are more than `most`.
+#[pyfunction]
+pub fn code_strings(
+    py: Python<'_>,
+    offsets: Shared<i32>,
+    data: Shared<u8>,
+    valid: Option<Shared<u8>>,
+    most: usize,
+    mut codes: Room<i32>,
+) -> PyResult<Option<Vec<u32>>> {
+    let texts = Strings::new(offsets, data, valid)?;
+    let codes = codes.as_mut_slice();
+    check_size("the buffer for the codes", codes.len(), texts.len())?;
+    let text = |row: usize| {
+        let (begin, end) = texts.bounds(row);
+        texts.is_valid(row).then(|| &texts.data()[begin..end])
+    };
+    Ok(py.detach(|| code(codes, most, text, |text| text.map_or(0, hash_of_text))))
+}
+
+/// The same of numbers.
+#[pyfunction]
+pub fn code_numbers(
+    py: Python<'_>,
+    numbers: Shared<i64>,
+    valid: Option<Shared<u8>>,
+    most: usize,
+    mut codes: Room<i32>,
+) -> PyResult<Option<Vec<u32>>> {
+    let (numbers, codes) = (numbers.as_slice(), codes.as_mut_slice());
+    check_size("the buffer for the codes", codes.len(), numbers.len())?;
+    if let Some(valid) = &valid {
+        check_size("validity", valid.as_slice().len(), numbers.len())?;
+    }
+    let number = |row: usize| valid.as_ref().is_none_or(|valid| valid.as_slice()[row] != 0).then_some(numbers[row]);
+    Ok(py.detach(|| code(codes, most, number, |number| number.map_or(0, |number| mixed(number as u64)))))
+}
+
+fn code<T: PartialEq + Copy>(
+    codes: &mut [i32],
+    most: usize,
+    value: impl Fn(usize) -> T,
+    hash: impl Fn(T) -> u64,
+) -> Option<Vec<u32>> {
+    const FREE: u32 = u32::MAX;
+    let mask = (2 * most + 2).next_power_of_two() - 1;
+    let mut table = vec![FREE; mask + 1];
+    let mut firsts: Vec<u32> = Vec::new();
+    for row in 0..codes.len() {
+        let found = value(row);
+        if row > 0 && found == value(row - 1) {
+            codes[row] = codes[row - 1];
+            continue;
+        }
+        let mut place = (hash(found) >> 32) as usize & mask;
+        codes[row] = loop {
+            let known = table[place];
+            if known == FREE {
+                if firsts.len() == most {
+                    return None;
+                }
+                table[place] = firsts.len() as u32;
+                firsts.push(row as u32);
+                break table[place] as i32;
+            }
+            if value(firsts[known as usize] as usize) == found {
+                break known as i32;
+            }
+            place = (place + 1) & mask;
+        };
+    }
+    Some(firsts)
+}
+
+fn mixed(value: u64) -> u64 {
+    (value ^ value >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+}
+
+fn hash_of_text(text: &[u8]) -> u64 {
+    let mut chunks = text.chunks_exact(8);
+    let mut hash = text.len() as u64;
+    for chunk in &mut chunks {
+        hash = mixed(hash ^ u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+    }
+    let mut rest = [0; 8];
+    rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    mixed(hash ^ u64::from_le_bytes(rest))
+}

@@ -1,0 +1,163 @@
+//! Segments in (literals, columns, columns by code), one string a row out: `json_columns.join` with nulls replaced.
+
+use pyo3::exceptions::{PyOverflowError, PyValueError};
+use pyo3::prelude::*;
+
+use crate::buffer::{check_size, Room, Shared, Strings};
+
+enum Segment {
+    Literal(Vec<u8>),
+    /// A string for each row.
+    Rows(Strings),
+    /// A string for each code, and a code for each row.
+    Coded(Strings, Shared<i32>),
+    /// A number for each row, which is written in decimal.
+    Numbers(Shared<i64>),
+}
+
+/// Segments that are to be joined: `size` tells the bytes to make room for, `write` joins them.
+#[pyclass]
+pub struct Join {
+    #[pyo3(get)]
+    rows: usize,
+    segments: Vec<Segment>,
+    #[pyo3(get)]
+    size: usize,
+}
+
+#[derive(FromPyObject)]
+enum Given {
+    Numbers(Shared<i64>),
+    Literal(Vec<u8>),
+    Column(Shared<i32>, Shared<u8>, Option<Shared<u8>>, Option<Shared<i32>>),
+}
+
+#[pymethods]
+impl Join {
+    #[new]
+    fn new(py: Python<'_>, segments: Vec<Given>) -> PyResult<Self> {
+        let rows = segments.iter().find_map(rows_of).ok_or_else(|| PyValueError::new_err("no segment has rows"))?;
+        let segments = segments.into_iter().map(|segment| checked(rows, segment)).collect::<PyResult<Vec<_>>>()?;
+        let size = py.detach(|| segments.iter().map(|segment| bytes_of(rows, segment)).sum());
+        if size > i32::MAX as usize {
+            return Err(PyOverflowError::new_err("the joined rows are larger than 2 GiB"));
+        }
+        Ok(Join { rows, segments, size })
+    }
+
+    /// Write the rows one behind the other to `out`, which has `size` bytes, and to `offsets` where each begins.
+    fn write(&self, py: Python<'_>, mut out: Room<u8>, mut offsets: Room<i32>) -> PyResult<()> {
+        let (out, offsets) = (out.as_mut_slice(), offsets.as_mut_slice());
+        check_size("the buffer for the rows", out.len(), self.size)?;
+        check_size("the buffer for the offsets", offsets.len(), self.rows + 1)?;
+        py.detach(|| self.fill(out, offsets));
+        Ok(())
+    }
+}
+
+impl Join {
+    fn fill(&self, out: &mut [u8], offsets: &mut [i32]) {
+        let mut at = 0;
+        for row in 0..self.rows {
+            offsets[row] = at as i32;
+            for segment in &self.segments {
+                let (data, begin, end) = match segment {
+                    Segment::Literal(text) => (text.as_slice(), 0, text.len()),
+                    Segment::Rows(strings) => piece(strings, row),
+                    Segment::Coded(strings, codes) => piece(strings, codes.as_slice()[row] as usize),
+                    Segment::Numbers(numbers) => {
+                        at = write_number(numbers.as_slice()[row], out, at);
+                        continue;
+                    }
+                };
+                copy(data, begin, end - begin, out, at);
+                at += end - begin;
+            }
+        }
+        offsets[self.rows] = at as i32;
+    }
+}
+
+#[inline(always)]
+fn piece(strings: &Strings, at: usize) -> (&[u8], usize, usize) {
+    let (begin, end) = strings.bounds(at);
+    (strings.data(), begin, end)
+}
+
+/// Copy `size` bytes. Short pieces go as one block of fixed size wherever that stays inside both: what it writes too
+/// much is overwritten by the next piece.
+#[inline(always)]
+fn copy(from: &[u8], begin: usize, size: usize, to: &mut [u8], at: usize) {
+    const BLOCK: usize = 32;
+    if size <= BLOCK && begin + BLOCK <= from.len() && at + BLOCK <= to.len() {
+        to[at..at + BLOCK].copy_from_slice(&from[begin..begin + BLOCK]);
+    } else {
+        to[at..at + size].copy_from_slice(&from[begin..begin + size]);
+    }
+}
+
+/// Write a number that is not negative, and return where it ends.
+#[inline(always)]
+fn write_number(number: i64, out: &mut [u8], at: usize) -> usize {
+    let end = at + digits(number);
+    let (mut rest, mut place) = (number as u64, end);
+    while rest >= 10 {
+        place -= 1;
+        out[place] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out[at] = b'0' + rest as u8;
+    end
+}
+
+#[inline(always)]
+fn digits(number: i64) -> usize {
+    (number as u64).checked_ilog10().unwrap_or(0) as usize + 1
+}
+
+fn rows_of(given: &Given) -> Option<usize> {
+    match given {
+        Given::Literal(_) => None,
+        Given::Numbers(numbers) => Some(numbers.as_slice().len()),
+        Given::Column(_, _, _, Some(codes)) => Some(codes.as_slice().len()),
+        Given::Column(offsets, _, _, None) => Some(offsets.as_slice().len().saturating_sub(1)),
+    }
+}
+
+fn checked(rows: usize, given: Given) -> PyResult<Segment> {
+    let (offsets, data, valid, codes) = match given {
+        Given::Literal(text) => return Ok(Segment::Literal(text)),
+        Given::Numbers(numbers) => {
+            check_size("a column of numbers", numbers.as_slice().len(), rows)?;
+            if numbers.as_slice().iter().any(|&number| number < 0) {
+                return Err(PyValueError::new_err("a number is negative"));
+            }
+            return Ok(Segment::Numbers(numbers));
+        }
+        Given::Column(offsets, data, valid, codes) => (offsets, data, valid, codes),
+    };
+    let strings = Strings::new(offsets, data, valid)?;
+    let Some(codes) = codes else {
+        check_size("a column", strings.len(), rows)?;
+        return Ok(Segment::Rows(strings));
+    };
+    check_size("a column's codes", codes.as_slice().len(), rows)?;
+    let known = strings.len() as i32;
+    if codes.as_slice().iter().any(|&code| code < 0 || code >= known) {
+        return Err(PyValueError::new_err("a code has no value"));
+    }
+    Ok(Segment::Coded(strings, codes))
+}
+
+fn bytes_of(rows: usize, segment: &Segment) -> usize {
+    let size = |strings: &Strings, at: usize| {
+        let (begin, end) = strings.bounds(at);
+        end - begin
+    };
+    match segment {
+        Segment::Literal(text) => rows * text.len(),
+        Segment::Rows(strings) => (0..rows).map(|row| size(strings, row)).sum(),
+        Segment::Coded(strings, codes) => codes.as_slice().iter().map(|&code| size(strings, code as usize)).sum(),
+        Segment::Numbers(numbers) => numbers.as_slice().iter().map(|&number| digits(number)).sum(),
+    }
+}

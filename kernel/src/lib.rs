@@ -1,0 +1,23 @@
+//! The inner loops of decoding and rendering, over whole columns: buffers of Arrow and numpy in, filled buffers out.
+//!
+//! Each does what a Python function of beam_flowlogs does, to the byte: that one is what runs where this module was
+//! not built, and what the tests hold this one against. Every loop runs without Python's lock.
+
+mod address;
+mod buffer;
+mod code;
+mod community_id;
+mod join;
+mod text;
+
+use pyo3::prelude::*;
+
+#[pymodule]
+fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(address::parse_addresses, module)?)?;
+    module.add_function(wrap_pyfunction!(code::code_strings, module)?)?;
+    module.add_function(wrap_pyfunction!(code::code_numbers, module)?)?;
+    module.add_function(wrap_pyfunction!(community_id::community_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(text::parse_text, module)?)?;
+    module.add_class::<join::Join>()
+}

@@ -1,0 +1,168 @@
+"""The compiled loops do what the Python beside them does, to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_flowlogs import kernel
+from beam_flowlogs.addresses import parse_addresses
+from beam_flowlogs.coded import Coded, by_value, coded
+from beam_flowlogs.community_id import community_ids
+from beam_flowlogs.document import bulk_items, by_presence
+from beam_flowlogs.fields import DEFAULT_FORMAT
+from beam_flowlogs.inflate import Limits
+from beam_flowlogs.json_columns import Segment, join
+from beam_flowlogs.record_batch import decode
+from tests.golden import GOLDEN, Golden
+
+pytestmark = pytest.mark.skipif(
+    kernel.compiled is None, reason="the kernel is not built: install Rust (cargo) and the package again"
+)
+
+
+@contextmanager
+def pure() -> Iterator[None]:
+    """Run without the kernel."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kernel, "compiled", None)
+        yield
+
+
+TEXTS = st.lists(st.none() | st.text(max_size=40), min_size=1, max_size=30)
+
+
+@st.composite
+def segments(draw: st.DrawFn) -> list[Segment]:
+    rows = draw(st.integers(1, 20))
+    texts = st.none() | st.text(max_size=70)
+    column = st.lists(texts, min_size=rows, max_size=rows).map(lambda values: pa.array(values, pa.string()))
+    codes = st.integers(1, 5).flatmap(
+        lambda size: st.builds(
+            lambda places, values: Coded(np.array(places, np.int32), pa.array(values, pa.string())),
+            st.lists(st.integers(0, size - 1), min_size=rows, max_size=rows),
+            st.lists(texts, min_size=size, max_size=size),
+        )
+    )
+    found: list[Segment] = draw(st.lists(st.binary(max_size=9).map(lambda b: b.hex().encode()) | column | codes))
+    return [*found, draw(column)]
+
+
+@given(segments())
+def test_segments_are_joined(found: list[Segment]) -> None:
+    with pure():
+        expected = join(found, nulls="replace")
+    assert join(found, nulls="replace").equals(expected)
+
+
+def test_columns_that_begin_within_others_are_joined() -> None:
+    column = pa.array(["zero", None, "two", "three", None])
+    numbers = pa.array([0, 1, 22, 2**63 - 1, 4])
+    joined = join([b"<", column.slice(1, 3), b"|", numbers.slice(1, 3), b">"], nulls="replace")
+    assert joined.to_pylist() == ["<|1>", "<two|22>", f"<three|{2**63 - 1}>"]
+
+
+@given(st.lists(st.sampled_from(["", "1.2.3.4", "::1", "a"]) | st.ip_addresses().map(str) | st.text("0123456789.:abf")))
+def test_addresses_are_parsed(texts: list[str | None]) -> None:
+    column = pa.array([*texts, None], pa.string())
+    with pure():
+        expected = parse_addresses(column)
+    found = parse_addresses(column)
+    assert found.valid.tolist() == expected.valid.tolist()
+    for row in np.flatnonzero(expected.valid):
+        assert found.packed[row].tobytes() == expected.packed[row].tobytes()
+        assert found.is_v6[row] == expected.is_v6[row]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.ip_addresses(v=4) | st.ip_addresses(v=6),
+            st.ip_addresses(v=4) | st.ip_addresses(v=6),
+            st.sampled_from([0, 1, 6, 17, 47, 58, 132, 255]),
+            st.integers(0, 65535),
+            st.integers(0, 65535),
+        ),
+        min_size=1,
+    )
+)
+def test_flows_have_the_same_community_ids(flows: list[tuple[object, object, int, int, int]]) -> None:
+    source, destination = (parse_addresses(pa.array([str(flow[side]) for flow in flows])) for side in (0, 1))
+    numbers = [np.array([flow[place] for flow in flows], np.int32) for place in (2, 3, 4)]
+    with pure():
+        expected = community_ids(source, destination, *numbers)
+    assert community_ids(source, destination, *numbers).to_pylist() == expected.to_pylist()
+
+
+@given(TEXTS | st.lists(st.none() | st.integers(0, 9), min_size=1))
+def test_columns_are_coded(values: list[str | int | None]) -> None:
+    column = pa.array(values, pa.string() if any(isinstance(value, str) for value in values) else pa.int64())
+    with pure():
+        expected = by_value(column)
+    found = by_value(column)
+    assert found.codes.tolist() == expected.codes.tolist()
+    assert found.values.equals(expected.values)
+    assert found.rows().equals(column)
+
+
+def test_a_column_of_many_values_is_not_coded() -> None:
+    for column in (pa.array(range(9000)), pa.array([str(number) for number in range(9000)])):
+        assert coded(column) is None
+        assert coded(column.slice(0, 1000)) is not None
+
+
+VALUES = st.sampled_from(
+    [
+        *("-", "", "0", "7", "007", "+7", "-7", "0x7", "1e3", "2147483647", "2147483648"),
+        *("9" * 18, "9" * 19, "9" * 20, "10.0.0.1", "::1", "ACCEPT", "\u00fc", "\ufeff", "a\tb", "\r", "1764000059"),
+    ]
+)
+
+
+@settings(max_examples=300)
+@given(
+    names=st.lists(st.sampled_from(DEFAULT_FORMAT), min_size=1, max_size=5, unique=True),
+    lines=st.lists(st.lists(VALUES, min_size=1, max_size=6).map(" ".join), max_size=8),
+    end=st.sampled_from(["", "\n", "\r\n", "\n\n"]),
+)
+def test_lines_are_read(names: list[str], lines: list[str], end: str) -> None:
+    data = "\n".join([" ".join(names), *lines]).encode() + end.encode()
+    with pure():
+        expected = _decoded(data)
+    assert _decoded(data) == expected
+
+
+def _decoded(data: bytes) -> list[object]:
+    found = list(decode(iter([data]), Limits(), slot_ms=1_764_000_000_000))
+    return [
+        (rows.batch.schema, rows.batch.to_pydict(), rows.numbers.tolist(), rows.bad, rows.more_bad) for rows in found
+    ]
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=[golden.name for golden in GOLDEN])
+def test_documents_are_the_same(golden: Golden) -> None:
+    with pure():
+        expected = _items(golden)
+    assert len(expected) == len(golden.documents)
+    assert _items(golden) == expected
+
+
+def test_a_kernel_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "compiled", object())
+    with pytest.raises(AttributeError):
+        _items(GOLDEN[0])
+
+
+def _items(golden: Golden) -> list[bytes]:
+    return [
+        item
+        for rows in decode(iter([golden.data]), Limits(), names=golden.names, slot_ms=golden.slot_ms)
+        for part in by_presence(rows)
+        for item in bulk_items(part, golden.origin).to_pylist()
+    ]
