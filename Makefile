@@ -51,7 +51,7 @@ integration: $(VENV)/installed
 
 bench: $(VENV)/installed
 	$(BIN)/python -c 'import flowlogs_reader' 2>/dev/null || $(BIN)/python -m pip install --quiet -e '.[bench]'
-	$(BIN)/python -m benchmarks.stages
+	$(BIN)/python -m benchmarks.stages $(if $(PURE),--pure)
 
 # A crash is written to the working directory: put it into tests/fuzz/found/TARGET, where it becomes a test.
 fuzz: $(VENV)/installed

@@ -67,10 +67,11 @@ def _texts(
         as_given = [np.ascontiguousarray(column, np.int32) for column in numbers]
         kernel.compiled.community_ids(_bytes(source), _bytes(destination), _bytes(is_v6), *as_given, text)
         return text
-    messages = _messages(source, destination, *numbers, words=1)
+    flows: tuple[npt.NDArray[Any], ...] = (source, destination, *numbers)
+    messages = _messages(*flows, words=1)
     v6 = np.flatnonzero(is_v6)
     if len(v6):
-        messages[:, v6] = _messages(*(column[v6] for column in (source, destination, *numbers)), words=4)
+        messages[:, v6] = _messages(*(column[v6] for column in flows), words=4)
     return _encode(_sha1(messages))
 
 

@@ -13,10 +13,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+compiled: Any
 try:
-    from beam_flowlogs import _kernel as compiled
-except ImportError:  # built where there is a Rust compiler: setup is silent about it, as it is about a missing one
-    compiled: Any = None  # type: ignore[no-redef]
+    from beam_flowlogs import _kernel
+
+    compiled = _kernel
+except ImportError:  # it is built where there is a Rust compiler, and left out where there is none
+    compiled = None
 
 Bytes = npt.NDArray[np.uint8]
 

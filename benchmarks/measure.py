@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
+from beam_flowlogs import kernel
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
@@ -56,13 +57,15 @@ class Cost(NamedTuple):
     peak_rss: int
 
 
-def measure(stage: str, objects: Objects, rounds: int) -> Cost:
-    """Run a stage in a fresh process: once to warm up, then ``rounds`` times."""
+def measure(stage: str, objects: Objects, rounds: int, *, pure: bool = False) -> Cost:
+    """Run a stage in a fresh process: once to warm up, then ``rounds`` times; ``pure``: without the compiled loops."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        return process.submit(_rounds, stage, objects, rounds).result()
+        return process.submit(_rounds, stage, objects, rounds, pure).result()
 
 
-def _rounds(stage: str, objects: Objects, rounds: int) -> Cost:
+def _rounds(stage: str, objects: Objects, rounds: int, pure: bool) -> Cost:
+    if pure:
+        kernel.compiled = None
     os.environ |= {
         "AWS_ENDPOINT_URL": objects.url,
         "AWS_REGION": "us-east-1",

@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from beam_flowlogs import kernel
 from benchmarks import peers
 from benchmarks.data import FORMATS, make_objects
 from benchmarks.measure import Cost, Objects, measure
@@ -45,7 +46,9 @@ def main() -> None:
     lines = []
     if not options.json:
         print("\n".join(_HEAD))
-    for line in _measured(options.format or list(FORMATS), records, rounds):
+    if kernel.compiled is None and not options.pure:
+        print("The compiled loops are not built: this measures the Python beside them.", file=sys.stderr)
+    for line in _measured(options.format or list(FORMATS), records, rounds, pure=options.pure):
         lines.append(line)
         if not options.json:
             print(_row(line), flush=True)
@@ -55,7 +58,8 @@ def main() -> None:
     else:
         print("\n".join(quoted))
     if options.record:
-        run = f"`python -m benchmarks.stages --records {records} --rounds {rounds}`"
+        pure = options.pure or kernel.compiled is None
+        run = f"`python -m benchmarks.stages --records {records} --rounds {rounds}{' --pure' * pure}`"
         libraries = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
         about = f"{run}; Python {platform.python_version()}, {libraries}"
         append("Stages", about, [*_HEAD, *map(_row, lines), *quoted])
@@ -66,20 +70,21 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--records", type=int, default=500_000, help="records of each format (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds after the first; the best counts (%(default)s)")
     parser.add_argument("--format", action="append", choices=FORMATS, help="only this format; may be repeated")
+    parser.add_argument("--pure", action="store_true", help="without the compiled loops")
     parser.add_argument("--quick", action="store_true", help=f"{_QUICK_RECORDS} records, to see that it works")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--record", action="store_true", help=f"append the table to {RESULTS.name}")
     return parser.parse_args()
 
 
-def _measured(formats: list[str], records: int, rounds: int) -> Iterator[Line]:
+def _measured(formats: list[str], records: int, rounds: int, *, pure: bool) -> Iterator[Line]:
     with tempfile.TemporaryDirectory(prefix="flowlogs-bench-") as temporary:
         folder = Path(temporary)
         with serving(folder) as url:
             for name in formats:
                 objects = Objects(folder, make_objects(FORMATS[name], records, folder), url)
                 for stage in _stages_of(name):
-                    yield _line(name, stage, measure(stage, objects, rounds))
+                    yield _line(name, stage, measure(stage, objects, rounds, pure=pure))
                 for key in objects.keys:
                     (folder / key).unlink()
 
