@@ -15,9 +15,9 @@ import pyarrow.compute as pc
 
 compiled: Any
 try:
-    from beam_flowlogs import _kernel
+    import beam_flowlogs._kernel
 
-    compiled = _kernel
+    compiled = beam_flowlogs._kernel
 except ImportError:  # it is built where there is a Rust compiler, and left out where there is none
     compiled = None
 
