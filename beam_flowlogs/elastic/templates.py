@@ -1,6 +1,6 @@
 """Component and index templates: what Elasticsearch is told of raw documents and roll-ups.
 
-Mappings derive from the table of fields. Why they are as they are: docs/decisions/0050-raw-index.md.
+Mappings derive from the table of fields. Why they are as they are: docs/decisions/0050-the-raw-index-is-columns.md.
 """
 
 from __future__ import annotations
