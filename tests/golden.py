@@ -57,6 +57,7 @@ class Golden(NamedTuple):
 
 GOLDEN = (
     *(Golden(f"v{version}") for version in range(2, 12)),
+    Golden("all-fields"),
     Golden("transit-gateway"),
     Golden("custom"),
     Golden("export", names=DEFAULT_FORMAT, exported=True),

@@ -141,6 +141,15 @@ def test_a_member_name_that_repeats_a_parents_is_never_made() -> None:
     assert document["aws"]["vpcflow"]["tcp_flags_array"] == ["syn", "ack"]
 
 
+def test_every_combination_of_tcp_flags_is_named_bit_by_bit() -> None:
+    bits = {"fin": 1, "syn": 2, "rst": 4, "psh": 8, "ack": 16, "urg": 32}
+
+    for number, (_, document) in enumerate(_items(_rows("tcp-flags end", *(f"{at} {START}" for at in range(512))))):
+        found = document["aws"]["vpcflow"]
+        assert found["tcp_flags"] == number
+        assert found.get("tcp_flags_array", []) == [name for name, bit in bits.items() if number & bit]
+
+
 def test_ids_are_distinct_and_keep_their_length_for_the_first_sixteen_million_rows() -> None:
     numbers = np.array([0, 1, 63, 64, 4095, 4096, (1 << 24) - 1, 1 << 24, (1 << 24) + 1, 1 << 40])
     identity, texts = row_ids(Origin("b", "k", "identity"), numbers)

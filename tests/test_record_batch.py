@@ -13,7 +13,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_flowlogs.fields import BY_COLUMN, DEFAULT_FORMAT, TRANSIT_GATEWAY_FORMAT, Kind, vpc_format
+from beam_flowlogs.fields import (
+    BY_COLUMN,
+    DEFAULT_FORMAT,
+    FIELDS,
+    TRANSIT_GATEWAY_FORMAT,
+    Kind,
+    field_of,
+    vpc_format,
+)
 from beam_flowlogs.generate import encode_parquet, encode_text
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.record_batch import decode
@@ -235,7 +243,7 @@ def test_a_field_that_aws_adds_later_is_kept_as_text() -> None:
 
 
 def _value(column: str) -> st.SearchStrategy[Any]:
-    field = BY_COLUMN[column]
+    field = field_of(column)
     if column in ("start", "end"):
         return st.integers(1_764_000_000, 1_764_000_300)
     if field.kind is Kind.ADDRESS:
@@ -271,6 +279,56 @@ def test_random_records_come_back_field_by_field_from_text_and_parquet(names: tu
     written = [] if b'"' in lines else [encode_text(records, names)]
     for stored in (lines, *written, encode_parquet(records, names)):
         values, numbers, bad = _decode(stored)
+        assert bad == []
+        assert values == records
+        assert numbers == list(range(len(records)))
+
+
+ALL_NAMES = (*(field.name for field in FIELDS), "moon-phase", "ecs-new-2")
+"""What AWS logs, and fields that it might add."""
+
+
+def _stored_as_parquet(names: Sequence[str], records: Sequence[Mapping[str, Any]], draw: Any) -> bytes:
+    """Write records as others might: integers of either width or as text, what is absent as null or as a dash."""
+    columns: dict[str, pa.Array] = {}
+    for column in (name.replace("-", "_") for name in names):
+        values = [record[column] for record in records]
+        numbers = column in BY_COLUMN and BY_COLUMN[column].kind.is_number
+        narrow = all(value is None or -(1 << 31) <= value < 1 << 31 for value in values) if numbers else False
+        kinds = [pa.int64(), pa.string(), *([pa.int32()] if narrow else [])] if numbers else [pa.string()]
+        kind = draw(st.sampled_from(kinds))
+        absent = draw(st.sampled_from([None, "-"])) if kind == pa.string() else None
+        texts = [absent if value is None else str(value) if kind == pa.string() else value for value in values]
+        columns[column] = pa.array(texts, kind)
+    sink = pa.BufferOutputStream()
+    codec = draw(st.sampled_from(["none", "snappy", "gzip", "zstd"]))
+    pa.parquet.write_table(pa.table(columns), sink, row_group_size=draw(st.integers(1, 4)), compression=codec)
+    return sink.getvalue().to_pybytes()
+
+
+@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(st.lists(st.sampled_from(ALL_NAMES), min_size=1, max_size=25, unique=True), st.data())
+def test_any_subset_in_any_order_comes_back_from_every_kind_of_file(names: list[str], data: st.DataObject) -> None:
+    names = data.draw(st.permutations([*names, *({"end", "srcaddr"} - set(names))]))
+    columns = [name.replace("-", "_") for name in names]
+    record = st.fixed_dictionaries({column: _value(column) for column in columns})
+    records = data.draw(st.lists(record, min_size=1, max_size=6))
+    for row in records:
+        if row.get("protocol") is not None:
+            row["protocol"] %= 256
+    text = _lines(names, records)
+    cut = data.draw(st.integers(0, len(text)))
+    exported = b"".join(b"2026-01-01T00:00:00Z " + line + b"\n" for line in text.split(b"\n")[1:])
+
+    for stored, given_names in (
+        (text, None),
+        (gzip.compress(text[:cut]) + gzip.compress(text[cut:]), None),
+        (_zstd(text), None),
+        (text.partition(b"\n")[2], names),
+        (exported, names),
+        (_stored_as_parquet(names, records, data.draw), None),
+    ):
+        values, numbers, bad = _decode(stored, Limits(piece_bytes=500), names=given_names)
         assert bad == []
         assert values == records
         assert numbers == list(range(len(records)))
