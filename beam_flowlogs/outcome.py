@@ -43,6 +43,7 @@ class Outcome:
     dead_letters_replayed: int = 0
     dead_letters_kept: int = 0
     dead_letters_skipped: int = 0
+    undated_skipped: int = 0
     set_aside: tuple[SetAside, ...] = ()
 
     @property

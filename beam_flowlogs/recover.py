@@ -20,10 +20,11 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import RAW_INDEX_PREFIX, Origin
 from beam_flowlogs.elastic.patience import NotReadable, patiently
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, Kind
+from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.object_parts import PartsOfObject, parts_of_object
 from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rows import Rows, event_times
-from beam_flowlogs.s3_object import OBJECT_ID_LENGTH, ObjectRef, parse_key
+from beam_flowlogs.s3_object import OBJECT_ID_LENGTH, ObjectRef
 
 _AT_ONCE = 2000
 

@@ -19,9 +19,10 @@ import fastavro
 from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException
 
+from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.reject_files import SPOOL_LIMIT, WRITABLE, BucketFiles, DeadLettersUnwritable, Files, FolderFiles
 from beam_flowlogs.s3_client import s3_client
-from beam_flowlogs.s3_object import ObjectRef, object_id, parse_key, parse_s3_url
+from beam_flowlogs.s3_object import ObjectRef, object_id, parse_s3_url
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

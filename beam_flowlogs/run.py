@@ -11,6 +11,7 @@ from apache_beam.runners.runner import PipelineResult
 
 from beam_flowlogs.beam_options import DEFAULT_RUNNER
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.object_key import SlotRange
 from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import Selection
 from beam_flowlogs.sqs_queue import MAX_RECEIVES, QueueConfig, keeper
@@ -60,10 +61,12 @@ def stream(config: JobConfig, queue: QueueConfig, beam_args: Sequence[str]) -> P
     return pipeline.run()
 
 
-def backfill(config: JobConfig, urls: Sequence[str], beam_args: Sequence[str]) -> Outcome:
-    """Index all objects below some ``s3://bucket/prefix`` locations; return what was done."""
+def backfill(
+    config: JobConfig, urls: Sequence[str], beam_args: Sequence[str], slots: SlotRange | None = None
+) -> Outcome:
+    """Index the objects (of some slots only, or all) below ``s3://bucket/prefix`` locations; return what was done."""
     pipeline = _pipeline(beam_args)
-    _ = pipeline | "ListObjects" >> ListObjects(urls, config) | "IndexFlowLogs" >> IndexFlowLogs(config)
+    _ = pipeline | "ListObjects" >> ListObjects(urls, config, slots) | "IndexFlowLogs" >> IndexFlowLogs(config)
     return _run(pipeline)
 
 

@@ -1,4 +1,4 @@
-"""One object of S3: its name, what the name tells, its identity, and its bytes as a stream that heals itself.
+"""One object of S3: its name, its identity, and its bytes as a stream that heals itself.
 
 ``ObjectRef`` in (from a notification or ``list_objects``), ``S3Object.chunks()`` out: the stored bytes, in order,
 each exactly once, in bounded memory.
@@ -12,7 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, GetObjectRequestTypeDef, ListObjectsV2RequestTypeDef
 
 __all__ = [
-    "KeyParts",
     "ObjectChanged",
     "ObjectRef",
     "ObjectRejected",
@@ -36,7 +35,6 @@ __all__ = [
     "list_objects",
     "object_id",
     "open_object",
-    "parse_key",
     "parse_s3_url",
     "s3_client",
 ]
@@ -67,50 +65,12 @@ class ObjectRef(NamedTuple):
         return f"s3://{self.bucket}/{self.key}"
 
 
-class KeyParts(NamedTuple):
-    """What a key tells of a log file; "" or None where it does not. ``slot`` is UTC, the publishing time's start."""
-
-    account_id: str = ""
-    region: str = ""
-    flow_log_id: str = ""
-    slot: datetime | None = None
-
-
 class ObjectChanged(Exception):  # noqa: N818  (it says what happened)
     """The object was overwritten while it was read: the bytes so far belong to an object that is no more.
 
     They stay those of its identity, and what was made of them counts. The one that lies there now is another object,
     which S3 announces by itself; opening it again reads that one.
     """
-
-
-_FILE_NAME = re.compile(
-    r"(?P<account>[0-9A-Za-z-]+)_vpcflowlogs_(?P<region>[0-9a-z-]+)_(?P<flow_log>fl-[0-9a-z]+)"
-    r"_(?P<slot>[0-9]{8}T[0-9]{4}Z)_[^_/]+\.log\.(?:gz|parquet)",
-)
-_PLAIN_FOLDER = re.compile(r"(?:^|/)AWSLogs/(?P<account>[0-9A-Za-z-]+)/vpcflowlogs/(?P<region>[0-9a-z-]+)/")
-_HIVE_FOLDER = re.compile(
-    r"(?:^|/)aws-account-id=(?P<account>[0-9A-Za-z-]+)/aws-service=vpcflowlogs/aws-region=(?P<region>[0-9a-z-]+)/"
-)
-
-
-def parse_key(key: str) -> KeyParts:
-    """Return what a log file's key tells: from its file name, else (renamed files) account and region by its folders.
-
-    VPC and transit gateway flow logs are named alike, in plain, hourly and Hive folders under any prefix.
-    """
-    name = _FILE_NAME.fullmatch(key.rpartition("/")[2])
-    if name:
-        return KeyParts(name["account"], name["region"], name["flow_log"], _parse_slot(name["slot"]))
-    folder = _PLAIN_FOLDER.search(key) or _HIVE_FOLDER.search(key)
-    return KeyParts(folder["account"], folder["region"]) if folder else KeyParts()
-
-
-def _parse_slot(text: str) -> datetime | None:
-    try:
-        return datetime.strptime(text, "%Y%m%dT%H%MZ").replace(tzinfo=timezone.utc)
-    except ValueError:  # a date that is in no calendar
-        return None
 
 
 def parse_s3_url(url: str) -> tuple[str, str]:
@@ -272,15 +232,20 @@ def list_objects(
     bucket: str,
     prefix: str,
     *,
+    next_key: Callable[[str], str] = lambda _: "",
     retry_for: float | None = None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[ObjectRef]:
     """Yield every object below ``prefix`` in the order of the keys, a page of 1,000 in memory at a time.
 
-    Raises ObjectRejected (no such bucket, access denied) and ObjectUnavailable, as ``open_object`` does.
+    ``next_key`` passes over what is not wanted: it is told the prefix, and the last key of each page, and returns after
+    which one to go on ("": after that). What is not wanted may be among the objects of a page all the same. Raises
+    ObjectRejected (no such bucket, access denied) and ObjectUnavailable, as ``open_object`` does.
     """
     retry = Retry(retry_for, sleep)
     request: ListObjectsV2RequestTypeDef = {"Bucket": bucket, "Prefix": prefix}
+    if start := next_key(prefix):
+        request["StartAfter"] = start
     while True:
         # Not boto3's paginator: a failed page is asked for again, not the whole listing.
         page = retry.call(f"s3://{bucket}/{prefix}", lambda: client.list_objects_v2(**request))
@@ -288,4 +253,10 @@ def list_objects(
             yield ObjectRef(bucket, found["Key"], etag=found["ETag"].strip('"'), size=found["Size"])
         if not page.get("IsTruncated"):
             return
-        request["ContinuationToken"] = page["NextContinuationToken"]
+        last = page["Contents"][-1]["Key"] if page.get("Contents") else ""
+        start = next_key(last)
+        if start > last:
+            request["StartAfter"] = start
+            request.pop("ContinuationToken", None)  # which would win
+        else:
+            request["ContinuationToken"] = page["NextContinuationToken"]

@@ -16,8 +16,9 @@ from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.fields import vpc_format
 from beam_flowlogs.generate import GeneratorConfig, generate
 from beam_flowlogs.inflate import Limits
+from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.record_batch import decode
-from beam_flowlogs.s3_object import object_id, parse_key
+from beam_flowlogs.s3_object import object_id
 
 BUCKET = "flow-logs"
 _START = 1_764_028_800  # a midnight: all records are of one day, so of one index

@@ -26,12 +26,13 @@ from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.index_object import index_object
 from beam_flowlogs.inflate import Limits, inflate
+from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.s3_client import s3_client
-from beam_flowlogs.s3_object import ObjectRef, parse_key
+from beam_flowlogs.s3_object import ObjectRef
 from benchmarks.peers import FLOWLOGS_READER, flowlogs_reader
 
 _BUCKET = "flow-logs"

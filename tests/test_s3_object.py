@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import logging
 import pickle
-from datetime import datetime, timezone
 from typing import Any, cast
 
 import pytest
@@ -25,7 +24,6 @@ from beam_flowlogs import s3_client as s3_client_module
 from beam_flowlogs import s3_object as s3_object_module
 from beam_flowlogs.s3_access import Access
 from beam_flowlogs.s3_object import (
-    KeyParts,
     ObjectChanged,
     ObjectRef,
     ObjectRejected,
@@ -33,15 +31,10 @@ from beam_flowlogs.s3_object import (
     list_objects,
     object_id,
     open_object,
-    parse_key,
     parse_s3_url,
     s3_client,
 )
 
-NAME = "123456789012_vpcflowlogs_eu-west-1_fl-0a1b2c3d4e5f67890_20240131T2355Z_2f1c7a8b.log.gz"
-PARTS = KeyParts(
-    "123456789012", "eu-west-1", "fl-0a1b2c3d4e5f67890", datetime(2024, 1, 31, 23, 55, tzinfo=timezone.utc)
-)
 REF = ObjectRef("logs", "a key")
 CONTENT = bytes(range(256)) * 10
 REFUSED = EndpointConnectionError(endpoint_url="http://127.0.0.1:1")
@@ -114,75 +107,6 @@ def read(client: FakeS3, ref: ObjectRef = REF, chunk_size: int = 100, **options:
 def _no_earlier_warnings(monkeypatch: pytest.MonkeyPatch) -> None:
     s3_client_module._last_warning.clear()
     monkeypatch.setattr(s3_object_module, "access", Access())
-
-
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "AWSLogs/123456789012/vpcflowlogs/eu-west-1/2024/01/31/",
-        "AWSLogs/123456789012/vpcflowlogs/eu-west-1/2024/01/31/23/",
-        "team a/AWSLogs/x/AWSLogs/123456789012/vpcflowlogs/eu-west-1/2024/01/31/",
-        "p/AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2024/month=01/day=31/hour=23/",
-        "moved/",
-        "",
-    ],
-)
-@pytest.mark.parametrize("name", [NAME, NAME.replace(".log.gz", ".log.parquet")])
-def test_a_log_files_name_tells_all_whatever_its_folder(folder: str, name: str) -> None:
-    assert parse_key(folder + name) == PARTS
-
-
-@pytest.mark.parametrize(
-    "folder",
-    [
-        "AWSLogs/123456789012/vpcflowlogs/eu-west-1/2024/01/31/",
-        "p/AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2024/month=01/",
-    ],
-)
-def test_folders_tell_account_and_region_of_a_renamed_file(folder: str) -> None:
-    assert parse_key(f"{folder}x.gz") == KeyParts("123456789012", "eu-west-1", "", None)
-
-
-@pytest.mark.parametrize(
-    "key", ["", "x", "AWSLogs/", NAME + ".tmp", NAME.replace("vpcflowlogs", "cloudtrail"), f"{NAME}\n"]
-)
-def test_other_keys_tell_nothing(key: str) -> None:
-    assert parse_key(key) == KeyParts("", "", "", None)
-
-
-def test_a_date_that_is_in_no_calendar_is_no_slot() -> None:
-    assert parse_key(NAME.replace("20240131", "20240231")) == PARTS._replace(slot=None)
-
-
-_prefixes = st.text(st.characters(codec="utf-8"), max_size=30).map(lambda text: f"{text}/" if text else "")
-_accounts = st.from_regex(r"[0-9]{12}", fullmatch=True)
-_regions = st.sampled_from(["eu-west-1", "us-gov-east-1", "ap-southeast-7", "cn-north-1", "us-iso-east-1"])
-_slots = st.datetimes(datetime(2015, 1, 1), datetime(2099, 12, 31)).map(
-    lambda time: time.replace(second=0, microsecond=0, tzinfo=timezone.utc)
-)
-
-
-@given(_prefixes, _accounts, _regions, st.from_regex(r"fl-[0-9a-f]{8,17}", fullmatch=True), _slots, st.data())
-def test_every_key_that_aws_makes_tells_all(
-    prefix: str, account: str, region: str, flow_log: str, slot: datetime, data: st.DataObject
-) -> None:
-    hive, hourly = data.draw(st.booleans()), data.draw(st.booleans())
-    hashed = data.draw(st.from_regex(r"[0-9a-f]{8}", fullmatch=True))
-    ending = data.draw(st.sampled_from(["log.gz", "log.parquet"]))
-    if hive:
-        folder = f"aws-account-id={account}/aws-service=vpcflowlogs/aws-region={region}/{slot:year=%Y/month=%m/day=%d/}"
-        folder += f"{slot:hour=%H/}" if hourly else ""
-    else:
-        folder = f"{account}/vpcflowlogs/{region}/{slot:%Y/%m/%d/}" + (f"{slot:%H/}" if hourly else "")
-    name = f"{account}_vpcflowlogs_{region}_{flow_log}_{slot:%Y%m%dT%H%MZ}_{hashed}.{ending}"
-
-    assert parse_key(f"{prefix}AWSLogs/{folder}{name}") == KeyParts(account, region, flow_log, slot)
-    assert parse_key(f"{prefix}AWSLogs/{folder}renamed") == KeyParts(account, region)
-
-
-@given(st.text())
-def test_no_key_breaks_parse_key(key: str) -> None:
-    assert isinstance(parse_key(key), KeyParts)
 
 
 def test_an_object_id_never_changes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime, timezone
 from typing import Annotated, Any
 
 import typer
@@ -14,11 +15,12 @@ from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
 from beam_flowlogs.cli.report import print_json, wide_console
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
+from beam_flowlogs.times import parse_time
 
 
 def alerts(
     open_only: Annotated[bool, typer.Option("--open", help="Only alerts that are open.")] = False,
-    since: Annotated[str, typer.Option(help="Only those that went on after this time, such as now-1d.")] = "",
+    since: Annotated[str, typer.Option(help="Only those that went on after this time, such as 2d (ago).")] = "",
     limit: Annotated[int, typer.Option(help="Show so many at most, the newest first.", min=1, max=10_000)] = 50,
     as_json: opt.AsJson = False,
 ) -> None:
@@ -26,9 +28,10 @@ def alerts(
     wanted: list[dict[str, Any]] = []
     if open_only:
         wanted.append({"term": {"flowlogs.alert.status": "open"}})
-    if since:
-        wanted.append({"range": {"event.end": {"gte": since}}})
     with wrong_arguments():
+        if since:
+            after = parse_time(since, datetime.now(timezone.utc))
+            wanted.append({"range": {"event.end": {"gte": after.isoformat(timespec="milliseconds")}}})
         config = ElasticsearchConfig.from_environment(os.environ)
     with one_line_errors():
         client = connect(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Annotated
 
 import typer
@@ -9,13 +10,17 @@ import typer
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import wrong_arguments
 from beam_flowlogs.cli.job import run_job
+from beam_flowlogs.object_key import SlotRange
 from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.s3_object import parse_s3_url
+from beam_flowlogs.times import parse_range
 
 
 def backfill(
     context: typer.Context,
     urls: Annotated[list[str], typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where the flow logs lie.")],
+    since: opt.Since = "",
+    until: opt.Until = "",
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,
     rollup_window: opt.Window = opt.DEFAULT_WINDOW,
     rollup_details: opt.Details = False,
@@ -37,11 +42,16 @@ def backfill(
     What a queue has brought in already stays as it is, and the other way round: an object has one identity, however it
     was found.
 
+    --since and --until choose log files by the five minutes that stand in their names, which the records in them ended
+    in; of a renamed file the day of its folder counts. Folders of other days are not even listed. An object whose key
+    tells no time is skipped then, and counted.
+
     Exit code 0: all of it is indexed; 4: it has ended, and something is in the dead letters; 1: it has failed.
 
     Options that are not listed here go to Beam, such as --runner=FlinkRunner --flink_master=HOST:8081.
     """
     with wrong_arguments():
+        slots = SlotRange(parse_range(since, until, datetime.now(timezone.utc)))
         config = opt.job_config(
             [parse_s3_url(url)[0] for url in urls],
             dead_letter=dead_letter,
@@ -60,7 +70,8 @@ def backfill(
     def job() -> Outcome:
         from beam_flowlogs import run  # here: importing Beam takes a second that help need not
 
-        return run.backfill(config, urls, context.args)
+        return run.backfill(config, urls, context.args, slots)
 
-    nothing = f"There are no objects below {', '.join(urls)}"
+    of_that_time = " that are of that time" if slots.times.is_bounded else ""
+    nothing = f"There are no objects below {', '.join(urls)}{of_that_time}"
     run_job("Indexed", nothing, config, context.args, job, as_json=as_json, verbose=verbose)

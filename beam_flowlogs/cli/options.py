@@ -47,6 +47,11 @@ Conversations = Annotated[
 Format = Annotated[
     str, typer.Option("--format", help="Fields of text objects without a header line: 'version account-id ...'.")
 ]
+Since = Annotated[
+    str,
+    typer.Option(help="Only from this time on: a day or time such as 2026-01-31T12:00:00Z (UTC), 2d (ago), now-1h/m."),
+]
+Until = Annotated[str, typer.Option(help="Only before this time.")]
 RetryFor = Annotated[
     float | None,
     typer.Option(

@@ -40,6 +40,12 @@ def show_outcome(title: str, nothing: str, outcome: Outcome, config: JobConfig, 
         print_json(asdict(outcome))
     else:
         _show_counts(title, nothing, outcome)
+    if outcome.undated_skipped:
+        skipped = count_of(outcome.undated_skipped, "object")
+        say_warning(
+            f"skipped {skipped} whose key tells no time; to read such too, leave --since and --until out and name "
+            "them by their prefix"
+        )
     warn_of_rejects(outcome, config)
 
 

@@ -7,10 +7,11 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, NamedTuple
 
-from elasticsearch import BadRequestError, Elasticsearch
+from elasticsearch import Elasticsearch
 
 from beam_flowlogs.document import RAW_INDEX_PREFIX
 from beam_flowlogs.rollup import COUNTERS, KEY_COLUMNS, ROLLUP_INDEX_PREFIX, RollUpKey, parse_window
+from beam_flowlogs.times import TimeRange
 
 _BOTH = f"{RAW_INDEX_PREFIX}*,{ROLLUP_INDEX_PREFIX}*"
 _PAGE = 2000
@@ -77,6 +78,11 @@ class Range(NamedTuple):
     begin: int | None = None
     end: int | None = None
 
+    @classmethod
+    def of(cls, times: TimeRange) -> Range:
+        """Return the range between two times."""
+        return cls(*(None if time is None else int(time.timestamp() * 1000) for time in (times.since, times.until)))
+
     def whole_windows(self, window_s: int) -> dict[str, Any] | None:
         """Return a query for the windows that lie in the range from beginning to end; None: for all.
 
@@ -89,23 +95,6 @@ class Range(NamedTuple):
         if self.end is not None:
             bounds["lt"] = self.end // window_ms * window_ms
         return {"range": {"@timestamp": {**bounds, "format": "epoch_millis"}}} if bounds else None
-
-
-def resolve_range(client: Elasticsearch, since: str, until: str) -> Range:
-    """Return the range that Elasticsearch understands by two times ("": no bound), ``now-1h/m`` for instance.
-
-    Raises ValueError for what is no time.
-    """
-    asked = {name: time for name, time in (("from", since), ("to", until)) if time}
-    if not asked:
-        return Range()
-    try:
-        answer = _search(client, _BOTH, {"range": {"date_range": {"field": "@timestamp", "ranges": [asked]}}})
-    except BadRequestError as error:
-        cause = error.info["error"]["root_cause"][0]["reason"] if isinstance(error.info, dict) else str(error)
-        raise ValueError(f"{cause}: give --since and --until as 2026-01-31T12:00:00Z or now-1h/m") from error
-    found = answer.get("aggregations", {}).get("range", {}).get("buckets", [{}])[0]
-    return Range(*(int(found[name]) if name in found else None for name in ("from", "to")))
 
 
 def window_lengths(client: Elasticsearch) -> list[int]:

@@ -8,6 +8,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from beam_flowlogs.config import JobConfig
+from beam_flowlogs.object_key import SlotRange
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import list_objects, parse_s3_url
@@ -16,35 +17,44 @@ from beam_flowlogs.transforms.progress import NO_MESSAGE
 
 
 class ListObjects(beam.PTransform):
-    """List everything below ``s3://bucket/prefix`` locations, as ``(NO_MESSAGE, encoded ref)``.
+    """List the log files of ``slots`` below ``s3://bucket/prefix`` locations, as ``(NO_MESSAGE, encoded ref)``.
 
-    The job's own dead letters are skipped, and counted as that.
+    Without bounds that is everything there. Skipped and counted are the job's own dead letters, and objects of which
+    the key does not tell whether they are in bounds.
     """
 
-    def __init__(self, urls: Sequence[str], config: JobConfig) -> None:
+    def __init__(self, urls: Sequence[str], config: JobConfig, slots: SlotRange | None = None) -> None:
         super().__init__()
         self._urls = [parse_s3_url(url) for url in urls]
         self._config = config
+        self._slots = slots or SlotRange()
 
     def expand(self, pbegin: beam.pvalue.PBegin) -> beam.PCollection:
         """Wire the transform."""
         return (
             pbegin
             | "Prefixes" >> beam.Create(self._urls)
-            | "List" >> beam.ParDo(_ListFn(self._config)).with_output_types(tuple[str, bytes])
+            | "List" >> beam.ParDo(_ListFn(self._config, self._slots)).with_output_types(tuple[str, bytes])
         )
 
 
 class _ListFn(beam.DoFn):
-    def __init__(self, config: JobConfig) -> None:
+    def __init__(self, config: JobConfig, slots: SlotRange) -> None:
         self._config = config
-        self._skipped = Metrics.counter("flowlogs", "dead_letters_skipped")
+        self._slots = slots
+        self._dead_letters = Metrics.counter("flowlogs", "dead_letters_skipped")
+        self._undated = Metrics.counter("flowlogs", "undated_skipped")
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, bytes]]:
         bucket, prefix = element
         dead_letters = DeadLetters(self._config.dead_letters)
-        for ref in list_objects(s3_client(), bucket, prefix, retry_for=self._config.retry_for):
+        retry_for, next_key = self._config.retry_for, self._slots.next_key
+        for ref in list_objects(s3_client(), bucket, prefix, next_key=next_key, retry_for=retry_for):
             if dead_letters.holds(ref):
-                self._skipped.inc()
+                self._dead_letters.inc()
             elif not ref.key.endswith("/"):  # a folder's marker, as consoles make them
-                yield NO_MESSAGE, encode_ref(ref)
+                wanted = self._slots.holds(ref.key)
+                if wanted:
+                    yield NO_MESSAGE, encode_ref(ref)
+                elif wanted is None:
+                    self._undated.inc()

@@ -12,10 +12,10 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits
 from beam_flowlogs.notification import KEY_LIMIT, NotificationRejected, parse_notification
+from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.rows import Rows
-from beam_flowlogs.s3_object import parse_key
 
 Target = Callable[[bytes], None]
 

@@ -24,7 +24,7 @@ from beam_flowlogs.generate import (
     generate,
     parse_start,
 )
-from beam_flowlogs.s3_object import parse_key
+from beam_flowlogs.object_key import parse_key
 from tests.generate.read_back import read_all, read_object, rollups
 
 START = 1_767_268_800  # 2026-01-01T12:00Z
