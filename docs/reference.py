@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import json
 from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from beam_flowlogs.cli import app
-from beam_flowlogs.fields import DERIVED, FIELDS, Field
+from beam_flowlogs.document import Origin, bulk_items
+from beam_flowlogs.fields import DERIVED, FIELDS, Field, Kind, vpc_format
+from beam_flowlogs.inflate import Limits
+from beam_flowlogs.record_batch import decode
 
 _INTRODUCTION = """\
 # Commands
@@ -40,7 +44,18 @@ Errors are one line on standard error that says what to do. Where output is data
 
 def commands_page() -> str:
     """Return the text of docs/commands.md."""
-    return _INTRODUCTION + "".join(_commands(typer.main.get_command(app), "flowlogs"))
+    sections = _commands(typer.main.get_command(app), "flowlogs")
+    return _INTRODUCTION + _overview(sections) + "".join(sections)
+
+
+def _overview(sections: list[str]) -> str:
+    """Return a table of the commands: the title and the first line of each section."""
+    rows = ["", "| command | |", "|---|---|"]
+    for section in sections:
+        title, _, text = section.lstrip("\n# ").partition("\n")
+        first = " ".join(text.lstrip().partition("\n\n")[0].split())
+        rows.append(f"| [`{title}`](#{title.replace(' ', '-')}) | {first} |")
+    return "\n".join(rows) + "\n"
 
 
 def _commands(group: Any, prefix: str) -> list[str]:
@@ -96,12 +111,33 @@ What a file is, is told by its content and not by its name; files of any kind ma
 | text without one | the columns of `--format 'version account-id ...'`; a time of export before every line (CloudWatch Logs) is passed over |
 | Parquet | its columns by name (`_` for `-`), 32 or 64 bits wide or text; null, `-` and empty are absent |
 
-Text may be plain, gzip (of one or more members) or zstd. Times are seconds or milliseconds. Where a record lacks account, region and
-time, the key of its object tells them: plain, hourly and Hive keys below any prefix.
+Text may be plain, gzip (of one or more members) or zstd. Times are seconds or milliseconds.
+
+## Keys
+
+Below any prefix, these keys (and those of Parquet, which end in `.log.parquet`) tell account, region, flow log and delivery slot:
+
+```
+AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/31/NAME
+AWSLogs/123456789012/vpcflowlogs/eu-west-1/2026/01/31/23/NAME
+AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2026/month=01/day=31/NAME
+AWSLogs/aws-account-id=123456789012/aws-service=vpcflowlogs/aws-region=eu-west-1/year=2026/month=01/day=31/hour=23/NAME
+
+NAME: 123456789012_vpcflowlogs_eu-west-1_fl-0123456789abcdef0_20260131T2355Z_1a2b3c4d.log.gz
+```
+
+The name alone is enough. Of a renamed file, the folders tell account, region, and its day or hour. Any other key is read too; it tells
+nothing. What a key tells is used
+
+- for `cloud.account.id`, `cloud.region` and `@timestamp` of records that log none of these,
+- for `--max-days`: a record of another time than its slot is set aside,
+- for `flowlogs backfill --since --until`. A slot is five minutes long, and the records in it *ended* in them. So a range brings what has
+  its `@timestamp` in it, rounded to slots. AWS delivers a slot's files within 10 minutes or so, sometimes later.
 
 ## What is rejected
 
-Each has a reason of its own in the [dead letters](dead-letters.md). What stands before a fault is indexed.
+Each has a reason of its own in the [dead letters](dead-letters.md), where the limits and the other reasons stand too. What stands before a
+fault is indexed.
 
 | the object, or the rest of it | because |
 |---|---|
@@ -116,6 +152,7 @@ Each has a reason of its own in the [dead letters](dead-letters.md). What stands
 | `page-too-large` | a page of Parquet unpacks to more than 64 MiB |
 | `line-too-long` | a line, or a row of Parquet, is longer than 64 KiB |
 | `too-many-columns` | it has more than 256 columns |
+| `too-many-roll-ups` | it has records of more interfaces and windows than `--max-rollups` (100,000) |
 | `object-changed` | it was overwritten while it was read |
 | `unexpected-error` | a mistake of this program: please report it |
 
@@ -136,16 +173,54 @@ Each has a reason of its own in the [dead letters](dead-letters.md). What stands
 
 def records_page() -> str:
     """Return the text of docs/records.md."""
-    lines = ["\n## Logged fields\n", "| field | version | type | meaning | in the document |", "|---|---|---|---|---|"]
+    lines = ["\n## Logged fields\n", _FIELDS_INTRODUCTION]
+    lines += ["| field | version | logged as | meaning | in the document, with its type |", "|---|---|---|---|---|"]
     lines += [_field_row(field) for field in FIELDS]
     lines += ["\n## Computed fields\n", "| document field | type | rule |", "|---|---|---|"]
     lines += [f"| `{field.path}` | {field.es_type} | {field.rule} |" for field in DERIVED]
-    return _RECORDS_INTRODUCTION + "\n".join(lines) + "\n"
+    return _RECORDS_INTRODUCTION + "\n".join(lines) + "\n" + _example()
+
+
+def _example() -> str:
+    """Return a record and the document that the code makes of it."""
+    header = " ".join(vpc_format(2)) + " tcp-flags flow-direction"
+    line = "5 123456789012 eni-0a1 10.0.1.5 203.0.113.9 49152 443 6 10 5263 1764000000 1764000059 ACCEPT OK 19 egress"
+    (rows,) = decode(iter([f"{header}\n{line}\n".encode()]), Limits())
+    key = "AWSLogs/123456789012/vpcflowlogs/eu-west-1/2025/11/24/NAME"
+    (item,) = bulk_items(rows, Origin("my-flow-logs", key, "A" * 16, "123456789012", "eu-west-1")).to_pylist()
+    action, document = map(json.loads, item.splitlines())
+    index = action["create"]["_index"]
+    members = _two_levels(document).items()
+    shown = ",\n".join(f"  {json.dumps(name)}: {json.dumps(value, sort_keys=True)}" for name, value in members)
+    return (
+        f"\n## An example\n\n```\n{header}\n{line}\n```\n\n"
+        f"becomes, in `{index}`, the index of its day,\n\n```json\n{{\n{shown}\n}}\n```\n"
+    )
+
+
+def _two_levels(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with its members sorted, and those of ``aws``, which are many, each by its own path."""
+    own = {f"aws.{name}": value for name, value in document.pop("aws").items()}
+    return dict(sorted((document | own).items()))
+
+
+_FIELDS_INTRODUCTION = """\
+The version is the first to have the field; a record's own `version` is the highest among its fields. Those of version 6 are
+of transit gateway flow logs, which have many of the others besides. No number is negative.
+"""
+_LOGGED_AS = {
+    Kind.KEYWORD: "text",
+    Kind.ADDRESS: "address",
+    Kind.INT32: "integer, 32 bits",
+    Kind.INT64: "integer, 64 bits",
+}
 
 
 def _field_row(field: Field) -> str:
-    paths = ", ".join(f"`{path}`" for path in (field.path, *field.copies))
-    return f"| `{field.name}` | {field.version} | {field.kind.es_type} | {field.meaning} | {paths} |"
+    kind = _LOGGED_AS[field.kind] + (f", at most {field.maximum:,}" if field.maximum else "")
+    types = {field.path: field.kind.es_type, **field.copies}
+    paths = ", ".join(f"`{path}` {es_type}" for path, es_type in types.items())
+    return f"| `{field.name}` | {field.version} | {kind} | {field.meaning} | {paths} |"
 
 
 PAGES = {"commands.md": commands_page, "records.md": records_page}

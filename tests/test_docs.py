@@ -13,6 +13,9 @@ DECODERS = (
     "inflate.py", "rows.py", "text_rows.py", "parquet_rows.py", "parquet_columns.py", "parquet_pages.py",
     "index_object.py",
 )  # fmt: skip
+REJECTERS = (
+    "notification.py", "s3_client.py", "object_parts.py", "transforms/announce.py", "transforms/read_notifications.py",
+)  # fmt: skip
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")])
 
 
@@ -33,6 +36,17 @@ def test_every_reason_for_which_a_decoder_rejects_is_explained() -> None:
 
     assert len(reasons) > 20
     assert [reason for reason in sorted(reasons) if f"`{reason}`" not in page] == []
+
+
+def test_every_other_reason_of_a_reject_is_explained() -> None:
+    sources = "".join((ROOT / "beam_flowlogs" / name).read_text() for name in REJECTERS)
+    reasons = set(re.findall(r'(?:Rejected|DecodeError)\(\s*"([a-z0-9-]+)"', sources))
+    reasons |= set(re.findall(r'(?:Reject\("[a-z]+", |[=(]\s*\(?)"([a-z0-9]+(?:-[a-z0-9]+)+)",', sources))
+    reasons |= {f"too-many-bad-{stage}s" for stage in ("row", "document")}
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("dead-letters.md", "records.md"))
+
+    assert len(reasons) > 15
+    assert [reason for reason in sorted(reasons) if f"`{reason}`" not in pages] == []
 
 
 def test_every_option_explains_itself() -> None:

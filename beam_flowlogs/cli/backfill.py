@@ -18,7 +18,9 @@ from beam_flowlogs.times import parse_range
 
 def backfill(
     context: typer.Context,
-    urls: Annotated[list[str], typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where the flow logs lie.")],
+    urls: Annotated[
+        list[str], typer.Argument(metavar="s3://BUCKET/PREFIX", help="Where the flow logs lie; several are allowed.")
+    ],
     since: opt.Since = "",
     until: opt.Until = "",
     dead_letter: opt.DeadLetter = opt.DEFAULT_DEAD_LETTER,

@@ -59,8 +59,12 @@ RetryFor = Annotated[
         "What was done stays done, so it can be run again."
     ),
 ]
-MaxPlainBytes = Annotated[int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected.")]
-MaxRatio = Annotated[int, typer.Option(help="Times its size that one object may unpack to before it is rejected.")]
+MaxPlainBytes = Annotated[
+    int, typer.Option(help="Bytes of one object, unpacked, above which it is rejected; by default 8 GiB.")
+]
+MaxRatio = Annotated[
+    int, typer.Option(help="Times its size that one object may unpack to before it is rejected; 64 MiB always may.")
+]
 Rules = Annotated[
     Path | None,
     typer.Option(help="TOML file of alert rules, as docs/alerts.md describes it. Default: the built-in ones."),

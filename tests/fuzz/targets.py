@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import datetime, timezone
 from typing import NamedTuple
 
 import orjson
@@ -12,14 +13,18 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits
 from beam_flowlogs.notification import KEY_LIMIT, NotificationRejected, parse_notification
-from beam_flowlogs.object_key import parse_key
+from beam_flowlogs.object_key import SlotRange, parse_key
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.rows import Rows
+from beam_flowlogs.times import TimeRange
 
 Target = Callable[[bytes], None]
 
 SLOT_MS = 1_764_000_000_000
+SLOTS = SlotRange(
+    TimeRange(datetime.fromtimestamp(SLOT_MS / 1000, timezone.utc), datetime(2026, 1, 1, tzinfo=timezone.utc))
+)
 LIMITS = Limits(piece_bytes=4096, plain_bytes=16 << 20)
 SMALL_PIECES = Limits(piece_bytes=61, plain_bytes=16 << 20)
 NAMES = ("end", "srcaddr", "bytes", "action")
@@ -33,6 +38,8 @@ def notification(data: bytes) -> None:
             assert 0 < len(ref.key.encode()) <= KEY_LIMIT
             assert ref.bucket
             parse_key(ref.key)
+            SLOTS.holds(ref.key)
+            assert (SLOTS.next_key(ref.key) or ref.key) >= ref.key
 
 
 def text(data: bytes) -> None:
