@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from typing import NamedTuple
+from unittest.mock import patch
 
 import orjson
 
+from beam_flowlogs import kernel
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin, bulk_items, by_presence
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits
@@ -45,15 +47,19 @@ def notification(data: bytes) -> None:
 def text(data: bytes) -> None:
     """A text object, packed or not. Its first byte says how it is read: with a header or by names, with a slot or not.
 
-    Neither the cut of the stream nor that of the blocks may change what becomes of a row. (Of damaged gzip, how it is
-    cut decides how much comes out before the damage is seen.)
+    Neither the cut of the stream nor that of the blocks may change what becomes of a row, nor whether compiled loops or
+    their twins in Python do it. (Of damaged gzip, how it is cut decides how much comes out before the damage is seen.)
     """
     if not data or data[1:].startswith(PARQUET_MAGIC):
         return
     names = NAMES if data[0] & 1 else None
     slot_ms = SLOT_MS if data[0] & 2 else None
-    whole = _decoded(decode(iter([data[1:]]), LIMITS, names=names, slot_ms=slot_ms))
-    _take_the_way(whole)
+
+    def read() -> _Decoded:
+        return _decoded(decode(iter([data[1:]]), LIMITS, names=names, slot_ms=slot_ms))
+
+    whole = read()
+    _hold_against_the_twins(whole, read)
     chunks = (data[at : at + 37] for at in range(1, len(data), 37))
     cut = _decoded(decode(chunks, SMALL_PIECES, names=names, slot_ms=slot_ms))
     fates, others = _fates(whole), _fates(cut)
@@ -64,9 +70,11 @@ def text(data: bytes) -> None:
 
 def parquet(data: bytes) -> None:
     """A Parquet object."""
-    found = _decoded(decode(iter([PARQUET_MAGIC + data]), LIMITS, slot_ms=SLOT_MS))
-    _fates(found)
-    _take_the_way(found)
+
+    def read() -> _Decoded:
+        return _decoded(decode(iter([PARQUET_MAGIC + data]), LIMITS, slot_ms=SLOT_MS))
+
+    _hold_against_the_twins(read(), read)
 
 
 class _Decoded(NamedTuple):
@@ -99,12 +107,26 @@ def _fates(decoded: _Decoded) -> list[object]:
     return [fate for _, fate in fates]
 
 
-def _take_the_way(decoded: _Decoded) -> None:
-    """Make what is made of an object without a server: documents, and parts of roll-ups."""
+def _hold_against_the_twins(decoded: _Decoded, read: Callable[[], _Decoded]) -> None:
+    """Take the way of what was read with the compiled loops, where there are any, and once more without them."""
+    fates, made = _fates(decoded), _take_the_way(decoded)
+    if kernel.compiled is None:
+        return
+    with patch.object(kernel, "compiled", None):
+        again = read()
+        assert again.reason == decoded.reason
+        assert _fates(again) == fates
+        assert _take_the_way(again) == made
+
+
+def _take_the_way(decoded: _Decoded) -> list[object]:
+    """Make and return what is made of an object without a server: documents, and parts of roll-ups."""
+    made: list[object] = []
     parts = PartsOfObject(ORIGIN, JobConfig.windows, "fl-1", details=True)
     for rows in decoded.batches:
         for part in by_presence(rows):
             items = bulk_items(part, ORIGIN).to_pylist()
+            made += items
             assert len(items) == part.batch.num_rows
             for number, item in zip(part.numbers.tolist(), items):
                 action, document = map(orjson.loads, item.splitlines())
@@ -112,7 +134,7 @@ def _take_the_way(decoded: _Decoded) -> None:
                 assert document["log"]["offset"] == number
         assert all(bad.reason and bad.data for bad in rows.bad)
         parts.add(rows)
-    parts.finish()
+    return [*made, *parts.finish()]
 
 
 TARGETS: Mapping[str, Target] = {"notification": notification, "text": text, "parquet": parquet}
