@@ -1,7 +1,11 @@
-"""A document in, the bytes of its bulk item out: which index, which operation, under which id."""
+"""A document in, the bytes of its bulk item out: which index, which operation, under which id.
+
+And back: a ready bulk body in, its items out.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -11,7 +15,24 @@ import orjson
 
 _OPERATIONS = ("create", "index", "update")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_ACTION = re.compile(rb'\s*\{\s*"(?:create|index|update)"\s*:')
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NAIVE_UTC
+
+
+def split_body(body: bytes) -> list[bytes]:
+    r"""The items of a bulk body, one or many: pairs of lines, an action with its id and a document.
+
+    Raises ValueError, with the reason, when it is anything else; a delete has no document and is not taken.
+    """
+    lines = body.removesuffix(b"\n").split(b"\n")
+    if len(lines) % 2:
+        raise ValueError(f"a bulk body is pairs of lines, an action and a document, not {len(lines)} lines")
+    for number, action in enumerate(lines[::2]):
+        if not _ACTION.match(action):
+            raise ValueError(f"item {number} does not begin with the action create, index or update: {action[:100]!r}")
+        if b'"_id"' not in action:
+            raise ValueError(f"item {number} has no _id, so a repeated request would write it twice: {action[:100]!r}")
+    return [b"%b\n%b\n" % pair for pair in zip(lines[::2], lines[1::2])]
 
 
 @dataclass(frozen=True)

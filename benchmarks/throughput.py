@@ -5,8 +5,9 @@ turns, from a fresh process, with as many requests at once; the loop's bodies ar
 
 ``own``: the server has half of the cores and the sender the other half, as when each has a machine of its own; so the
 server is the limit, and what is lost is lost by sending too late. ``shared``: both take what they find, and whatever
-the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, and the
-share of the time from first to last request in which none was on the wire, when the server waited for us.
+the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, the share of
+the time from first to last request in which none was on the wire, when the server waited for us, and how many were on
+it on average. Loop and backfill take turns in being first.
 
 ``--paced`` puts a stand-in in the server's place that takes a fixed time for each body: it shows whether the sender
 keeps its server at work, also on a machine that others use.
@@ -47,13 +48,20 @@ _SLOTS = 4
 """Twenty minutes of six flow logs: at a million records, objects of 40,000, a busy account's."""
 
 
+class Wire(NamedTuple):
+    """From the first to the last request: the share of time in which none was on the wire, and the mean of how many."""
+
+    idle: float = 0.0
+    requests: float = 0.0
+
+
 class Run(NamedTuple):
-    """One pass over all records: seconds, CPU-seconds of the sender and of Elasticsearch, and the share of idling."""
+    """One pass over all records: seconds, CPU-seconds of the sender and of Elasticsearch, and what the wire held."""
 
     seconds: float
     sender_cpu_s: float
     server_cpu_s: float
-    idle: float
+    wire: Wire
 
 
 class Cores(NamedTuple):
@@ -71,33 +79,33 @@ def _cores(name: str) -> Cores:
     return Cores(frozenset(everything[:half]), frozenset(everything[half:]))
 
 
-def _backfill(url: str, location: str, letters: str) -> float:
+def _backfill(url: str, location: str, letters: str) -> Wire:
     from beam_flowlogs.run import backfill
 
     config = JobConfig(ElasticsearchConfig(urls=(url,)), letters, (BUCKET,))
     with _Watch(bulk_writer(config.elasticsearch, config.bulk)) as watch:
         backfill(config, [location], [])
-    return watch.idle
+    return watch.wire
 
 
-def _loop(url: str, bodies: Bodies) -> float:
+def _loop(url: str, bodies: Bodies) -> Wire:
     with Elasticsearch(url, request_timeout=600, serializers=SERIALIZERS) as client:
         replay(client, bodies.read(), BulkConfig().concurrency)
-    return 0.0
+    return Wire()
 
 
 class _Watch:
-    """Looks every few milliseconds whether a writer has requests on the wire."""
+    """Looks every few milliseconds how many requests a writer has on the wire."""
 
     def __init__(self, writer: BulkWriter) -> None:
         self._writer = writer
-        self._seen: list[bool] = []
+        self._seen: list[int] = []
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def _look(self) -> None:
         while not self._over.wait(0.005):
-            self._seen.append(self._writer.in_flight > 0)
+            self._seen.append(self._writer.in_flight)
 
     def __enter__(self) -> _Watch:
         self._thread.start()
@@ -110,19 +118,22 @@ class _Watch:
         self._thread.join()
 
     @property
-    def idle(self) -> float:
-        """The share of the time, from the first to the last request, in which there was none on the wire."""
+    def wire(self) -> Wire:
+        """What was seen between the first request and the last."""
         busy = [at for at, seen in enumerate(self._seen) if seen]
-        return 1 - len(busy) / (busy[-1] - busy[0] + 1) if busy else 0.0
+        if not busy:
+            return Wire()
+        length = busy[-1] - busy[0] + 1
+        return Wire(1 - len(busy) / length, sum(self._seen) / length)
 
 
-def _timed(send: Callable[..., float], *arguments: object) -> tuple[float, float, float]:
+def _timed(send: Callable[..., Wire], *arguments: object) -> tuple[float, float, Wire]:
     """Run in a fresh process: the imports are over when the clock starts."""
     import beam_flowlogs.run  # noqa: F401
 
     started, cpu = time.monotonic(), time.process_time()
-    idle = send(*arguments)
-    return time.monotonic() - started, time.process_time() - cpu, idle
+    wire = send(*arguments)
+    return time.monotonic() - started, time.process_time() - cpu, wire
 
 
 class Bench:
@@ -156,15 +167,15 @@ class Bench:
         """The whole way."""
         return self.measure(self._records, _backfill, self._url, f"s3://{BUCKET}/", self._letters)
 
-    def measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+    def measure(self, records: int, send: Callable[..., Wire], *arguments: object) -> Run:
         """Send from a fresh process to an empty server; ``records`` have to be there afterwards."""
         client = self._client
         for index in list(client.indices.get(index="flowlogs-*")):
             client.indices.delete(index=index)
         before = cpu_s(self._server.pid)
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            seconds, sender, idle = process.submit(_timed, send, *arguments).result()
-        run = Run(seconds, sender, cpu_s(self._server.pid) - before, idle)
+            seconds, sender, wire = process.submit(_timed, send, *arguments).result()
+        run = Run(seconds, sender, cpu_s(self._server.pid) - before, wire)
         client.indices.refresh(index="flowlogs-raw-*")
         found = client.count(index="flowlogs-raw-*")["count"]
         if found != records:
@@ -179,15 +190,15 @@ class PacedBench(Bench):
         self._bodies, self._records, self._url = bodies, records, url
         self._letters = str(folder / "letters")
 
-    def measure(self, records: int, send: Callable[..., float], *arguments: object) -> Run:
+    def measure(self, records: int, send: Callable[..., Wire], *arguments: object) -> Run:
         """Send from a fresh process."""
         before = self._worked_s()
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            seconds, sender, idle = process.submit(_timed, send, *arguments).result()
+            seconds, sender, wire = process.submit(_timed, send, *arguments).result()
         worked = self._worked_s() - before
         if bool(records) != bool(worked):
             raise RuntimeError(f"{records} records were {worked:.1f} s of work: nothing of this run may be compared")
-        return Run(seconds, sender, worked, idle)
+        return Run(seconds, sender, worked, wire)
 
     def _worked_s(self) -> float:
         return float(urlopen(self._url).read())
@@ -246,7 +257,11 @@ def main() -> None:
 def _measured(name: str, bench: Bench, server_cores: int, options: argparse.Namespace) -> list[str]:
     lines, ratios, without_start = [], [], []
     for number in range(options.rounds + 1):
-        loop, backfill, start = bench.loop(), bench.backfill(), bench.start()
+        if number % 2:
+            loop, backfill = bench.loop(), bench.backfill()
+        else:
+            backfill, loop = bench.backfill(), bench.loop()
+        start = bench.start()
         if number == 0:
             continue
         ratios.append(loop.seconds / backfill.seconds)
@@ -254,17 +269,18 @@ def _measured(name: str, bench: Bench, server_cores: int, options: argparse.Name
         lines.append(_row(name, number, server_cores, options.records, loop, backfill, start))
         print(lines[-1], flush=True)
     median = (
-        f"| {name} | median | | | {statistics.median(ratios):.2f} | {statistics.median(without_start):.2f} | | | | |"
+        f"| {name} | median | | | {statistics.median(ratios):.2f} | {statistics.median(without_start):.2f} | | | | | |"
     )
     print(median, flush=True)
     return [*lines, median]
 
 
 _HEAD = (
-    "| cores | round | loop, records/s | backfill | ratio | net of start | CPU-s/M of both | server | busy | idle |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    "| cores | round | loop, 1/s | backfill | ratio | net of start | CPU-s/M, both | server | busy | idle | sent |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
-"""Sender's and server's CPU-seconds per million, how much of the server's cores was busy; and the backfill's idling."""
+"""Sender's and server's CPU-seconds per million, how much of the server's cores was busy; of the backfill the share of
+the time in which nothing was on the wire, and how many requests were on it on average."""
 
 
 def _row(name: str, number: int, server_cores: int, records: int, loop: Run, backfill: Run, start: Run) -> str:
@@ -276,7 +292,7 @@ def _row(name: str, number: int, server_cores: int, records: int, loop: Run, bac
         f"| {loop.seconds / (backfill.seconds - start.seconds):.2f} ({start.seconds:.1f}) "
         f"| {loop.sender_cpu_s / million:.1f} / {backfill.sender_cpu_s / million:.1f} "
         f"| {loop.server_cpu_s / million:.1f} / {backfill.server_cpu_s / million:.1f} "
-        f"| {busy[0]} / {busy[1]} | {backfill.idle:.0%} |"
+        f"| {busy[0]} / {busy[1]} | {backfill.wire.idle:.0%} | {backfill.wire.requests:.1f} |"
     )
 
 

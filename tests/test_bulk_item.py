@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from beam_flowlogs.bulk_item import ItemFormat
+from beam_flowlogs.bulk_item import ItemFormat, split_body
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
 
@@ -107,3 +107,29 @@ def test_a_time_that_is_none_says_so(time: Any) -> None:
 def test_a_format_that_makes_no_sense_is_refused_with_the_cure(arguments: dict[str, str], named: str) -> None:
     with pytest.raises(ValueError, match=named):
         ItemFormat(**arguments)
+
+
+ITEM = b'{"create":{"_index":"i","_id":"7"}}\n{"a":1}\n'
+
+
+def test_a_body_is_split_into_its_items_whatever_its_actions_and_its_last_line() -> None:
+    update = b' { "update" : {"_index":"i","_id":"8"}}\n{"doc":{"a":"\\n"}}\n'
+    assert split_body(ITEM) == [ITEM]
+    assert split_body(ITEM + update + ITEM) == [ITEM, update, ITEM]
+    assert split_body((ITEM + update)[:-1]) == [ITEM, update]
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "pairs of lines"),
+        (ITEM + ITEM.splitlines()[0], "pairs of lines"),
+        (b'{"delete":{"_index":"i","_id":"7"}}\n', "pairs of lines"),
+        (ITEM + b'{"delete":{"_index":"i","_id":"7"}}\n' + b"{}\n", "item 1 does not begin with the action"),
+        (b'{"create":{"_index":"i"}}\n{"_id":"7"}\n', "item 0 has no _id"),
+        (b"\n" + ITEM + b"\n", "item 0 does not begin"),
+    ],
+)
+def test_what_is_no_body_of_items_says_why(body: bytes, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        split_body(body)

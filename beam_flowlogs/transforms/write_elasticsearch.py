@@ -15,12 +15,13 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.bulk import BulkConfig, BulkResult, BulkStream, BulkWriter
-from beam_flowlogs.bulk_item import ItemFormat
+from beam_flowlogs.bulk_item import ItemFormat, split_body
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.reject import Reject
 from beam_flowlogs.transforms.typed import typed
 
 _REJECTS = "rejects"
+_FEW = 8  # an array that fills less than this part of a body is gathered with others
 _LONGEST_WAIT = 1.0  # seconds that an item waits in a long bundle for others to fill its body
 
 
@@ -45,16 +46,18 @@ class WriteToElasticsearch(beam.PTransform):
         writes = documents | WriteToElasticsearch(config, ItemFormat("flows-%Y.%m.%d", id="flow_id"))
         writes.rejects | WriteToText("rejects")
 
-    Elements: a document (dict), an Arrow RecordBatch of documents, or, ready for Elasticsearch, the bytes of a bulk
-    item or a binary Arrow array of them (see `beam_flowlogs.bulk`), for which no `format` is needed.
+    Elements: a document (dict), an Arrow RecordBatch of documents, or, ready for Elasticsearch and without need of a
+    `format`, the bytes of a bulk body of one item or many, or a binary Arrow array of items (see `beam_flowlogs.bulk`);
+    each item must have an id of its own.
 
     A bundle ends when all its items are durable or rejected; what the cluster cannot take now is sent again, so it
     slows the pipeline down and loses nothing. `bulk.retry_for` bounds the patience: the bundle then fails, and the
     runner retries it. Ids make that harmless.
 
     Items are gathered into bodies within a bundle; a body leaves when it is full, with the item that comes a second
-    after its first, and with the end of the bundle. Streaming runners may make tiny bundles: `batch_seconds` then
-    gathers across them, for so long at most. It sends every item through a shuffle, so use it for low rates only.
+    after its first, and with the end of the bundle. Large arrays are sent from where they lie. Streaming runners may
+    make tiny bundles: `batch_seconds` then gathers across them, for so long at most. It sends every item through a
+    shuffle, so use it for low rates only.
 
     Metrics, of namespace `elasticsearch`: counters `documents`, `duplicates`, `bytes`, `retries` and
     `rejected_<reason>`, distribution `bulk_ms` (milliseconds of each request), gauges `in_flight` and `concurrency`.
@@ -126,22 +129,39 @@ class _RenderFn(beam.DoFn):
         self._format = item_format
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
-        if isinstance(element, bytes):
+        if isinstance(element, pa.Array):
             yield element
-        elif isinstance(element, pa.Array):
-            yield from element.to_pylist()
+        elif isinstance(element, bytes):
+            try:
+                items = split_body(element)
+            except ValueError as e:
+                yield _not_renderable(e, element)
+            else:
+                yield from items if len(items) == 1 else [pa.array(items, pa.large_binary())]
         elif self._format is None:
             raise TypeError(f"{type(element).__name__} is no bulk item: give WriteToElasticsearch an ItemFormat")
-        else:
-            # The far ends of Beam's time lie outside of datetime's; an index named by them is wrong either way.
-            seconds = min(max(timestamp.micros / 1e6, 0), 253402300799)
-            moment = datetime.fromtimestamp(seconds, timezone.utc)
-            for document in element.to_pylist() if isinstance(element, pa.RecordBatch) else [element]:
+        elif isinstance(element, pa.RecordBatch):
+            batch: list[bytes] = []
+            for row in element.to_pylist():
                 try:
-                    yield self._format.render(document, moment)
+                    batch.append(self._format.render(row, _moment(timestamp)))
                 except ValueError as e:
-                    reject = Reject("document", "not-renderable", str(e), data=repr(document).encode()[:65536])
-                    yield beam.pvalue.TaggedOutput(_REJECTS, reject)
+                    yield _not_renderable(e, repr(row).encode())
+            yield pa.array(batch, pa.large_binary())
+        else:
+            try:
+                yield self._format.render(element, _moment(timestamp))
+            except ValueError as e:
+                yield _not_renderable(e, repr(element).encode())
+
+
+def _moment(timestamp: Any) -> datetime:
+    # The far ends of Beam's time lie outside of datetime's; an index named by them is wrong either way.
+    return datetime.fromtimestamp(min(max(timestamp.micros / 1e6, 0), 253402300799), timezone.utc)
+
+
+def _not_renderable(error: ValueError, data: bytes) -> Any:
+    return beam.pvalue.TaggedOutput(_REJECTS, Reject("document", "not-renderable", str(error), data=data))
 
 
 class _Gather(beam.PTransform):
@@ -152,6 +172,7 @@ class _Gather(beam.PTransform):
     def expand(self, items: beam.PCollection) -> beam.PCollection:
         return (
             items
+            | "Singly" >> beam.FlatMap(_singly).with_output_types(bytes)
             | "Key" >> beam.Map(_with_key).with_output_types(tuple[str, bytes])
             | "Batch" >> beam.GroupIntoBatches.WithShardedKey(self._size, self._seconds)
             | "Unkey" >> beam.FlatMap(_values).with_output_types(bytes)
@@ -178,7 +199,24 @@ class _SendFn(beam.DoFn):
         self._counts = Written(0, 0, 0)
         self._earliest: Any = None
 
-    def process(self, item: bytes, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
+    def process(self, element: bytes | pa.Array, timestamp: Any = beam.DoFn.TimestampParam) -> Iterable[Any]:
+        self._earliest = timestamp if self._earliest is None else min(timestamp, self._earliest)
+        assert self._stream is not None
+        if isinstance(element, bytes):
+            submitted = self._gather(element)
+        elif len(element) * _FEW < self._bulk.max_actions and element.nbytes * _FEW < self._bulk.max_bytes:
+            submitted = sum(map(self._gather, element.to_pylist())) > 0
+        else:
+            self._submit()
+            self._stream.submit(element)
+            submitted = True
+        if submitted:
+            # Rejects leave as they come: a bundle of nothing else must not fill the memory.
+            for reject in self._take(self._stream.poll()):
+                yield beam.pvalue.TaggedOutput(_REJECTS, reject)
+
+    def _gather(self, item: bytes) -> bool:
+        """Keep an item until there are enough for a body, and tell whether one has left."""
         submitted = bool(self._items) and self._size + len(item) > self._bulk.max_bytes
         if submitted:
             self._submit()
@@ -187,15 +225,10 @@ class _SendFn(beam.DoFn):
             self._since = now
         self._items.append(item)
         self._size += len(item)
-        self._earliest = timestamp if self._earliest is None else min(timestamp, self._earliest)
         if len(self._items) >= self._bulk.max_actions or now - self._since >= _LONGEST_WAIT:
             submitted = True
             self._submit()
-        if submitted:
-            # Rejects leave as they come: a bundle of nothing else must not fill the memory.
-            assert self._stream is not None
-            for reject in self._take(self._stream.poll()):
-                yield beam.pvalue.TaggedOutput(_REJECTS, reject)
+        return submitted
 
     def finish_bundle(self) -> Iterable[Any]:
         if self._earliest is None:
@@ -232,6 +265,10 @@ class _SendFn(beam.DoFn):
 
 def _with_key(item: bytes) -> tuple[str, bytes]:
     return "", item
+
+
+def _singly(element: bytes | pa.Array) -> Iterable[bytes]:
+    return [element] if isinstance(element, bytes) else element.to_pylist()
 
 
 def _values(keyed: tuple[Any, Iterable[bytes]]) -> Iterable[bytes]:

@@ -82,6 +82,32 @@ def test_ready_items_need_no_format_alone_or_in_arrays(server: FakeElasticsearch
     assert len(server.documents) == 3
 
 
+def test_a_ready_body_may_hold_many_items_and_what_is_none_is_a_reject(server: FakeElasticsearch) -> None:
+    body = b"".join(b'{"create":{"_index":"i","_id":"%d"}}\n{"n":%d}\n' % (n, n) for n in range(5))
+    wrong = [b'{"create":{"_index":"i"}}\n{}\n', b'{"delete":{"_index":"i","_id":"1"}}\n', b"hello"]
+    with pipeline() as p:
+        writes = p | beam.Create([body, *wrong], reshuffle=False) | sink(server)
+        assert_that(totals(writes), equal_to([Written(5, 0, 0)]))
+        assert_that(writes.rejects | beam.Map(_data), equal_to(wrong), label="rejects")
+    assert server.documents == {str(n): {"n": n} for n in range(5)}
+
+
+def _data(reject: Reject) -> bytes:
+    return reject.data
+
+
+def test_a_large_array_travels_as_it_is_and_small_ones_are_gathered(server: FakeElasticsearch) -> None:
+    def array(first: int, count: int) -> pa.Array:
+        return pa.array([b'{"create":{"_index":"i","_id":"%d"}}\n{}\n' % n for n in range(first, first + count)])
+
+    bulk = BulkConfig(max_actions=32, first_delay=0.01, concurrency=1)
+    with pipeline() as p:
+        arrays = [array(0, 3), array(3, 3), array(6, 4), array(10, 2)]
+        writes = p | beam.Create(arrays, reshuffle=False) | sink(server, bulk=bulk)
+        assert_that(totals(writes), equal_to([Written(12, 0, 0)]))
+    assert [len(body) for body in server.bodies] == [6, 4, 2]
+
+
 def test_arrow_batches_are_documents_by_row(server: FakeElasticsearch) -> None:
     batch = pa.record_batch({"_id": ["a", "b"], "n": [1, None]})
     with pipeline() as p:
@@ -137,11 +163,12 @@ def _index_of(time: datetime) -> str:
 
 
 def test_gathering_across_bundles_writes_everything(server: FakeElasticsearch) -> None:
+    batch = pa.record_batch({"_id": [str(n) for n in range(50, 60)]})
     with pipeline() as p:
-        documents = p | beam.Create([{"_id": str(n)} for n in range(50)])
+        documents = p | beam.Create([*({"_id": str(n)} for n in range(50)), batch])
         writes = documents | sink(server, ItemFormat("i"), batch_seconds=0.1)
-        assert_that(totals(writes), equal_to([Written(50, 0, 0)]))
-    assert len(server.documents) == 50
+        assert_that(totals(writes), equal_to([Written(60, 0, 0)]))
+    assert len(server.documents) == 60
 
 
 @pytest.mark.parametrize(("seconds", "requests"), [(None, 20), (60, 1)])
