@@ -17,6 +17,7 @@ from beam_flowlogs.bulk_item import ItemFormat
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.transforms.write_elasticsearch import WriteToElasticsearch
 from tests.fake_elasticsearch import FakeElasticsearch, error
+from tests.graph_text import graph_text
 
 URL = "https://search.example:9200"
 
@@ -210,7 +211,7 @@ def test_a_secret_is_in_no_option_log_error_or_pipeline(
     everything = {
         "configuration": repr(config) + str(pickle.dumps(config)),
         "options": str(options.get_all_options()) + str(options.display_data()),
-        "pipeline": str(pipeline.to_runner_api()),
+        "pipeline": graph_text(pipeline),
         "error": "".join(traceback.format_exception(caught.value)),
         "log": caplog.text,
         "output": output.out + output.err,
