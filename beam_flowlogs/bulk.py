@@ -162,7 +162,7 @@ class BulkWriter:
 
     def _send(self, body: Body, total: _Total, cancelled: threading.Event) -> Outcome:
         data = body.view()
-        with self._gate:
+        with self._gate.turn(len(data)) as load:
             if cancelled.is_set():
                 raise BulkCancelled(f"{len(body.items)} items were not sent: their stream was closed")
             started = time.monotonic()
@@ -180,7 +180,7 @@ class BulkWriter:
         if outcome.overloaded:
             self._gate.slow_down(seconds)
         elif outcome.written == len(body.items):
-            self._gate.speed_up(seconds, len(data))
+            self._gate.speed_up(seconds, len(data), load)
         return outcome
 
     def _wait(
