@@ -5,9 +5,9 @@ turns, from a fresh process, with as many requests at once; the loop's bodies ar
 
 ``own``: the server has half of the cores and the sender the other half, as when each has a machine of its own; so the
 server is the limit, and what is lost is lost by sending too late. ``shared``: both take what they find, and whatever
-the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, the share of
-the time from first to last request in which none was on the wire, when the server waited for us, and how many were on
-it on average. Loop and backfill take turns in being first.
+the sender computes is missing to the server. The start of the job, with nothing to do, is measured beside, and how many
+requests were on the wire from the first to the last: none means that the server waited for us. Loop and backfill take
+turns in being first.
 
 ``--paced`` puts a stand-in in the server's place that takes a fixed time for each body: it shows whether the sender
 keeps its server at work, also on a machine that others use.
@@ -49,9 +49,10 @@ _SLOTS = 4
 
 
 class Wire(NamedTuple):
-    """From the first to the last request: the share of time in which none was on the wire, and the mean of how many."""
+    """From the first to the last request: the shares of time with none and with one on the wire, and the mean."""
 
     idle: float = 0.0
+    alone: float = 0.0
     requests: float = 0.0
 
 
@@ -123,8 +124,8 @@ class _Watch:
         busy = [at for at, seen in enumerate(self._seen) if seen]
         if not busy:
             return Wire()
-        length = busy[-1] - busy[0] + 1
-        return Wire(1 - len(busy) / length, sum(self._seen) / length)
+        seen = self._seen[busy[0] : busy[-1] + 1]
+        return Wire(seen.count(0) / len(seen), seen.count(1) / len(seen), sum(seen) / len(seen))
 
 
 def _timed(send: Callable[..., Wire], *arguments: object) -> tuple[float, float, Wire]:
@@ -276,11 +277,11 @@ def _measured(name: str, bench: Bench, server_cores: int, options: argparse.Name
 
 
 _HEAD = (
-    "| cores | round | loop, 1/s | backfill | ratio | net of start | CPU-s/M, both | server | busy | idle | sent |",
+    "| cores | round | loop, 1/s | backfill | ratio | net of start | CPU-s/M, both | server | busy | 0 / 1 | sent |",
     "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
 )
-"""Sender's and server's CPU-seconds per million, how much of the server's cores was busy; of the backfill the share of
-the time in which nothing was on the wire, and how many requests were on it on average."""
+"""Sender's and server's CPU-seconds per million, how much of the server's cores was busy; of the backfill the shares of
+the time in which no request and in which only one was on the wire, and how many were on average."""
 
 
 def _row(name: str, number: int, server_cores: int, records: int, loop: Run, backfill: Run, start: Run) -> str:
@@ -292,7 +293,8 @@ def _row(name: str, number: int, server_cores: int, records: int, loop: Run, bac
         f"| {loop.seconds / (backfill.seconds - start.seconds):.2f} ({start.seconds:.1f}) "
         f"| {loop.sender_cpu_s / million:.1f} / {backfill.sender_cpu_s / million:.1f} "
         f"| {loop.server_cpu_s / million:.1f} / {backfill.server_cpu_s / million:.1f} "
-        f"| {busy[0]} / {busy[1]} | {backfill.wire.idle:.0%} | {backfill.wire.requests:.1f} |"
+        f"| {busy[0]} / {busy[1]} "
+        f"| {backfill.wire.idle:.0%} / {backfill.wire.alone:.0%} | {backfill.wire.requests:.1f} |"
     )
 
 
