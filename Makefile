@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 RECORDS ?= 200000
 SECONDS ?= 600
 
-.PHONY: help demo test test-chaos lint types unit integration bench fuzz docs clean
+.PHONY: help demo test test-chaos test-elasticsearch-8 lint types unit integration bench fuzz docs clean
 
 help:
 	@echo "make demo           the whole way once, on this machine (KEEP=1 leaves the stack running)"
 	@echo "make test           everything that is checked: lint, types, unit and integration tests"
 	@echo "make test-chaos     kill every part of a streaming job at every moment, half an hour"
+	@echo "make test-elasticsearch-8   the integration tests on the oldest release that is supported (fetched once, 760 MB)"
 	@echo "make bench          what a million records cost, stage by stage"
 	@echo "make fuzz           hostile input for every decoder, ten minutes each (SECONDS=60 for one)"
 	@echo "make docs           the pages that are made from the code"
@@ -35,6 +36,10 @@ test: lint types
 
 test-chaos: $(VENV)/installed
 	FLOWLOGS_CHAOS=1 $(BIN)/pytest tests/streaming --durations=0
+
+# Those of Flink use Elasticsearch no otherwise than the others.
+test-elasticsearch-8: $(VENV)/installed
+	FLOWLOGS_TEST_ELASTICSEARCH=8.14.1 $(BIN)/pytest -m "integration and not flink"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

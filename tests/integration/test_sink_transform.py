@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import apache_beam as beam
+import pyarrow as pa
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
@@ -67,6 +68,38 @@ def _run(url: str, documents: list[dict[str, Any]], item_format: ItemFormat, exp
 
 def _total(parts: Iterable[Written]) -> Written:
     return Written(*(sum(column) for column in zip(Written(0, 0, 0), *parts, strict=True)))
+
+
+def test_every_shape_of_element_ends_as_a_document_once_and_what_is_none_as_a_reject(
+    elasticsearch: ElasticsearchServer,
+) -> None:
+    index = f"sink-{uuid.uuid4().hex[:8]}"
+    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
+    client.indices.create(index=index, mappings={"properties": {"n": {"type": "long"}}})
+
+    def item(number: int, value: str) -> bytes:
+        return b'{"create":{"_index":"%b","_id":"%d"}}\n{"n":%b}\n' % (index.encode(), number, value.encode())
+
+    elements = [
+        {"id": "0", "n": 0},
+        pa.record_batch({"id": ["1", "2"], "n": ["1", "many"]}),
+        item(3, "3"),
+        item(4, "4") + item(5, '"many"') + item(6, "6"),
+        pa.array([item(number, "7") for number in range(7, 2000)], pa.large_binary()),
+        {"n": "without an id"},
+        b"no body at all",
+    ]
+    config = ElasticsearchConfig((elasticsearch.url,))
+    for expected in (Written(1998, 0, 2), Written(0, 1998, 2)):
+        with beam.Pipeline("FnApiRunner", options=PipelineOptions([])) as p:
+            elements_in = p | beam.Create(elements, reshuffle=False)
+            writes = elements_in | WriteToElasticsearch(config, ItemFormat(index, id="id"), bulk=BULK)
+            assert_that(writes.written | beam.CombineGlobally(_total), equal_to([expected]), label="written")
+            reasons = ["document_parsing_exception"] * 2 + ["not-renderable"] * 2
+            assert_that(writes.rejects | beam.Map(_reason), equal_to(reasons), label="rejects")
+    client.indices.refresh(index=index)
+    # Records in: 1 + 2 + 1 + 3 + 1993, and two that are no documents; two of them Elasticsearch refuses.
+    assert client.count(index=index)["count"] == 1 + 2 + 1 + 3 + 1993 - 2
 
 
 def test_updates_merge_into_what_is_there_or_make_it(elasticsearch: ElasticsearchServer) -> None:
