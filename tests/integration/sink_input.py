@@ -33,9 +33,9 @@ def writer(config: ElasticsearchConfig, **limits: Any) -> BulkWriter:
     return BulkWriter(lambda: connect(config), BulkConfig(**(QUICK | limits)))
 
 
-def make_index(client: Elasticsearch) -> str:
+def make_index(client: Elasticsearch, kind: str = "sink") -> str:
     """A new index that takes these items and nothing else."""
-    name = f"sink-{uuid.uuid4().hex[:8]}"
+    name = f"{kind}-{uuid.uuid4().hex[:8]}"
     properties = {"n": {"type": "long"}, "padding": {"type": "object", "enabled": False}}
     mappings = {"dynamic": "strict", "properties": properties}
     client.indices.create(index=name, settings={"number_of_replicas": 0}, mappings=mappings)

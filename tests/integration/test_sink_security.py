@@ -71,6 +71,23 @@ def test_an_api_key_that_may_only_create_is_enough(
     assert_exact(admin, index, COUNT, result)
 
 
+@pytest.mark.parametrize("kind", ["password", "bearer"])
+def test_a_password_or_a_bearer_token_will_do_as_well(
+    kind: str, server: ElasticsearchServer, admin: Elasticsearch, tmp_path: Path
+) -> None:
+    if kind == "bearer":  # this account of Elastic's may write to logs-*, and its tokens need no subscription
+        made = admin.security.create_service_token(namespace="elastic", service="fleet-server", name="sink")
+        (tmp_path / "token").write_text(made["token"]["value"])
+        credentials = {"bearer": f"file:{tmp_path / 'token'}"}
+    else:
+        credentials = {"username": "elastic", "password": f"file:{server.password_file}"}
+    index = make_index(admin, "logs")
+    sink = writer(ElasticsearchConfig((server.url,), ca_certs=str(server.ca_path), **credentials))
+    result = sink.write(items(index, COUNT))
+    assert result.retries == 0
+    assert_exact(admin, index, COUNT, result)
+
+
 def test_a_wrong_key_stops_with_a_clear_error_and_nothing_written(
     server: ElasticsearchServer, admin: Elasticsearch, index: str, tmp_path: Path
 ) -> None:
