@@ -59,8 +59,9 @@ class GroupParts(beam.PTransform):
     def expand(self, parts: beam.PCollection) -> beam.PCollection:
         """Wire the transform."""
         if parts.is_bounded:
-            # Triggers on processing time are for endless jobs; FnApiRunner fails on them.
-            return self._grouped(parts, {}) | "Together" >> beam.Flatten()
+            # All of it is there at once, and the key names the window: to have the runner keep windows and triggers
+            # besides cost more than all else that is done for a roll-up.
+            return parts | "ByRollUp" >> beam.GroupByKey() | "Whole" >> beam.MapTuple(_whole).with_output_types(Grouped)
         routed = parts | "Route" >> beam.ParDo(_RouteFn(self._lateness_s, self._clock)).with_outputs(
             "around", main="in_time"
         )
@@ -93,6 +94,10 @@ class GroupParts(beam.PTransform):
 
 def _has_length(element: tuple[str, bytes], prefix: str) -> bool:
     return element[0].startswith(prefix)
+
+
+def _whole(key: str, values: Iterable[bytes]) -> Grouped:
+    return key, "", list(values)
 
 
 def _alone(element: tuple[str, bytes]) -> Grouped:
