@@ -12,7 +12,8 @@ _logger = logging.getLogger(__name__)
 
 def set_aside(dead_letters: DeadLetters, stage: str, name: str, item: ItemRejected) -> str:
     """Write the bulk item of a roll-up or an alert (``stage``) with the id ``name``; return where it is, durably."""
-    detail = f"{stage} {name}: Elasticsearch answers {item.status}: {item.detail}"
+    who = f"Elasticsearch answers {item.status}: " if item.status else ""
+    detail = f"{stage} {name}: {who}{item.detail}"
     _logger.warning("%s", detail, extra={"set_aside": 1})
     reject = Reject(stage, item.reason, detail, data=item.data)
     return dead_letters.write(item_file(stage, name, item.data), [reject])

@@ -84,6 +84,7 @@ Details = Sequence[Any]
 A part without any of them has an empty one.
 """
 
+_NAMES = (*DISTINCT, *TOP)
 _FORM = 2
 """Changes with the form of details: stored ones, and those in a savepoint, may be of an earlier version."""
 
@@ -195,22 +196,23 @@ def combined(parts: Sequence[Details]) -> dict[str, Any]:
 
     Those of another form tell nothing; the sums of their parts count all the same.
     """
-    parts = [part for part in parts if part[0] == _FORM]
     distinct: dict[str, int] = {}
-    for place, name in enumerate(DISTINCT, 1):
-        found = [part[place] for part in parts if part[place]]
-        if found:
-            distinct[name] = found[0][0] if len(found) == 1 else estimate_union(text for _, text in found)
     biggest: dict[str, Any] = {}
-    for place, (name, top) in enumerate(TOP.items(), 1 + len(DISTINCT)):
-        lists = [part[place] for part in parts if part[place]]
-        if lists:
-            listed = lists[0] if len(lists) == 1 else add_up(lists, len(top.labels), top.largest, top.listed)
-            entries = as_objects(listed, (*top.labels, *top.values))
-            if name == "unanswered":  # it is also held what was answered more often than begun: here, not elsewhere
-                entries = [entry for entry in entries if entry["missing"] > 0]
-            if entries:
-                biggest |= {name: entries, f"{name}_short_by": listed[0]}
+    columns = zip(*[part[1:] for part in parts if part[0] == _FORM])
+    for place, (name, column) in enumerate(zip(_NAMES, columns)):
+        if not any(column):
+            continue
+        found = [told for told in column if told]
+        if place < len(DISTINCT):
+            distinct[name] = found[0][0] if len(found) == 1 else estimate_union(text for _, text in found)
+            continue
+        top = TOP[name]
+        listed = found[0] if len(found) == 1 else add_up(found, len(top.labels), top.largest, top.listed)
+        entries = as_objects(listed, (*top.labels, *top.values))
+        if name == "unanswered":  # it is also held what was answered more often than begun: here, not elsewhere
+            entries = [entry for entry in entries if entry["missing"] > 0]
+        if entries:
+            biggest |= {name: entries, f"{name}_short_by": listed[0]}
     return {name: told for name, told in (("distinct", distinct), ("top", biggest)) if told}
 
 

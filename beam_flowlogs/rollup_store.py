@@ -6,7 +6,7 @@ by 409, and is read and merged again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 from beam_flowlogs.bulk import BulkWriter, ItemRejected
 from beam_flowlogs.bulk_request import describe
 from beam_flowlogs.elastic.patience import NotReadable, patiently
-from beam_flowlogs.rollup import Part, RollUpKey, merge, to_json
+from beam_flowlogs.rollup import NewerRollUpError, Part, RollUpKey, merge, to_json
 
 _READ_AT_ONCE = 200
 
@@ -52,22 +52,26 @@ class RollUpStore:
         self._writer = writer
         self._retry_for = retry_for
 
-    def merge(self, parts: Mapping[RollUpKey, Iterable[Part]], panes: Mapping[RollUpKey, str] | None = None) -> Merged:
+    def merge(self, parts: Mapping[RollUpKey, Sequence[Part]], panes: Mapping[RollUpKey, str] | None = None) -> Merged:
         """Merge parts into their roll-ups; on return each is durable or rejected.
 
         ``panes`` says of a roll-up's parts when they came: ``early``, ``on_time`` or ``late``.
         """
         panes = panes or {}
-        todo = {key: list(found) for key, found in parts.items()}
+        todo = dict(parts)
         stored: dict[RollUpKey, _Stored] = {}
         created = updated = unchanged = overtaken = 0
         rejected: list[tuple[RollUpKey, ItemRejected]] = []
         held: dict[RollUpKey, Mapping[str, Any]] = {}
         while todo:
-            documents = {
-                key: merge(key, stored[key].source if key in stored else None, found, panes.get(key, ""))
-                for key, found in todo.items()
-            }
+            documents: dict[RollUpKey, dict[str, Any] | None] = {}
+            for key, found in todo.items():
+                source = stored[key].source if key in stored else None
+                try:
+                    documents[key] = merge(key, source, found, panes.get(key, ""))
+                except NewerRollUpError as error:
+                    alone = item_of(key, merge(key, None, found), None)
+                    rejected.append((key, ItemRejected(0, 0, "newer-version", str(error), alone)))
             keys = [key for key, document in documents.items() if document is not None]
             unchanged += len(documents) - len(keys)
             held |= {

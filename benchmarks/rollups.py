@@ -26,8 +26,9 @@ from beam_flowlogs.generate import GeneratorConfig, generate
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.part_codec import decode_parts, encode_parts
 from beam_flowlogs.record_batch import decode
-from beam_flowlogs.rollup import Part, RollUpKey, decode_part, encode_part, merge
+from beam_flowlogs.rollup import Part, RollUpKey, merge
 from beam_flowlogs.rollup_store import RollUpStore, item_of
 from beam_flowlogs.rows import Rows
 from benchmarks.bodies import cpu_s
@@ -110,11 +111,16 @@ def _pass(bodies: Sequence[bytes], options: argparse.Namespace) -> Measured:
         finished, seconds = _timed(collected.finish)
         roll_up_s += seconds
         parts += finished
-    encoded, encode_s = _timed(lambda: [encode_part(part) for _, part in parts])
-    items, merge_s = _timed(
-        lambda: [item_of(key, merge(key, None, [decode_part(data)]), None) for (key, _), data in zip(parts, encoded)]
+    encoded, encode_s = _timed(lambda: list(encode_parts(parts)))
+    documents, merge_s = _timed(
+        lambda: sum(
+            len(item_of(key, merge(key, None, [part]), None))
+            for shard, _, data in encoded
+            for key, part in decode_parts(shard, data)
+        )
     )
-    return Measured(raw_s, roll_up_s, encode_s + merge_s, parts, sum(map(len, encoded)), sum(map(len, items)))
+    shuffled = sum(len(data) for _, _, data in encoded)
+    return Measured(raw_s, roll_up_s, encode_s + merge_s, parts, shuffled, documents)
 
 
 def _rendered(rows: Rows, origin: Origin) -> int:

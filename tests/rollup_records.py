@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from beam_flowlogs.addresses import Addresses
 from beam_flowlogs.document import Origin
 from beam_flowlogs.inflate import Limits
+from beam_flowlogs.part_codec import decode_parts, encode_parts
 from beam_flowlogs.record_batch import decode
-from beam_flowlogs.rollup import COUNTERS
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
 from beam_flowlogs.rows import Rows
 
 START = 1_764_000_000
@@ -84,6 +85,14 @@ def batches(rows: Rows, places: Sequence[int]) -> Iterable[Rows]:
 
 def origin(number: int) -> Origin:
     return Origin("bucket", f"key-{number}", f"object{number:010}", ACCOUNT, REGION)
+
+
+def through_a_shuffle(key: RollUpKey, part: Part) -> Part:
+    """Return a part as it comes out of a shuffle."""
+    ((shard, size, data),) = encode_parts([(key, part)])
+    ((same, found),) = decode_parts(shard, data)
+    assert (size, same) == (1, key)
+    return found
 
 
 def key_of(record: Record) -> tuple[str, str]:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from beam_flowlogs.distinct import COUPON_BITS, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.object_parts import PartsOfObject
-from beam_flowlogs.rollup import decode_part, encode_part, merge
-from tests.rollup_records import NAMES, START, Record, batches, origin, rows_of
+from beam_flowlogs.rollup import merge
+from tests.rollup_records import NAMES, START, Record, batches, origin, rows_of, through_a_shuffle
 from tests.test_rollup_parts import OK
 
 
@@ -27,7 +27,7 @@ def rollup_of(
         for rows in batches(rows_of(chosen), [place % cuts for place in range(len(chosen))]):
             parts.add(rows)
         ((key, part),) = parts.finish()
-        document = merge(key, document, [decode_part(encode_part(part))])
+        document = merge(key, document, [through_a_shuffle(key, part)])
     assert document is not None
     return dict(document["flowlogs"]["rollup"])
 

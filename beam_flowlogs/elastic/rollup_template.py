@@ -28,6 +28,7 @@ def rollup_mapping() -> dict[str, Any]:
         **dict.fromkeys((f"flowlogs.rollup.{name}" for name in (*COUNTERS, "objects")), "long"),
         **dict.fromkeys((f"flowlogs.rollup.distinct.{name}" for name in DISTINCT), "long"),
         "flowlogs.rollup.complete": "boolean",
+        "flowlogs.rollup.version": "short",
         "flowlogs.rollup.first_seen": "date",
         "flowlogs.rollup.last_seen": "date",
     }.items():

@@ -20,6 +20,7 @@ from beam_flowlogs.alert_rules import Past, Rolled, evaluate
 from beam_flowlogs.alert_store import ABOUT, AlertStore, Evaluated, Subject
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
+from beam_flowlogs.part_codec import shard_number
 from beam_flowlogs.refused import set_aside
 from beam_flowlogs.rollup import RollUpKey
 from beam_flowlogs.transforms.metrics import counted_dead_letters
@@ -30,15 +31,23 @@ _WINDOWS_AT_ONCE = 5_000
 _LOOKED_AT = ("flows", "bytes", "rejected", "nodata", "skipdata", "top")
 
 Watched = tuple[str, bytes]
-"""What the rules see of a roll-up, by its series; and how many parts of which messages were merged for it."""
+"""What the rules see of the roll-ups of one window and shard; and how many parts of which messages they are of."""
 
 
-def encode_watched(key: RollUpKey, document: Mapping[str, Any], merged: Mapping[str, int]) -> Watched:
-    """Return what the rules see of a roll-up document, with the parts ``merged`` for it by message token."""
-    rollup = document["flowlogs"]["rollup"]
-    seen = {name: rollup[name] for name in _LOOKED_AT if name in rollup}
-    about = {name: document[name] for name in ABOUT if name in document}
-    return orjson.dumps([key.window_s, key.key_type, key.key]).decode(), orjson.dumps([key.start, seen, about, merged])
+def encode_watched(
+    found: Iterable[tuple[RollUpKey, Mapping[str, Any], Iterable[str]]],
+) -> Iterator[Watched]:
+    """Yield what the rules see of roll-ups, given with their documents and the message token of each part merged."""
+    together: dict[tuple[int, int, int], tuple[Counter[str], list[Any]]] = {}
+    for key, document, tokens in found:
+        shard = shard_number(key.key_type, key.key)
+        merged, rows = together.setdefault((key.window_s, key.start, shard), (Counter(), []))
+        rollup = document["flowlogs"]["rollup"]
+        seen = {name: rollup[name] for name in _LOOKED_AT if name in rollup}
+        rows.append((key.key_type, key.key, seen, {name: document[name] for name in ABOUT if name in document}))
+        merged.update(tokens)
+    for (window_s, start, shard), (merged, rows) in together.items():
+        yield str(shard), orjson.dumps([start, window_s, merged, rows])
 
 
 class Detect(beam.PTransform):
@@ -56,19 +65,18 @@ class Detect(beam.PTransform):
 
     def expand(self, watched: beam.PCollection) -> beam.PCollection:
         """Wire the transform."""
-        by_series = "BySeries" >> (beam.GroupByKey() if watched.is_bounded else beam.ParDo(_OneWorkerFn()))
+        by_shard = "ByShard" >> (beam.GroupByKey() if watched.is_bounded else beam.ParDo(_OneWorkerFn()))
         return (
             watched
-            | by_series.with_output_types(tuple[str, Iterable[bytes]])
+            | by_shard.with_output_types(tuple[str, Iterable[bytes]])
             | "Evaluate" >> beam.ParDo(_EvaluateFn(self._config)).with_output_types(tuple[str, bytes])
         )
 
 
 class _OneWorkerFn(beam.DoFn):
-    """Gives each roll-up as it comes, all windows of a series on one worker: that remembers those before.
+    """Gives roll-ups as they come, those of a shard on one worker, which remembers the windows before.
 
-    Its state is never written: declared, it makes a runner route by key. A GroupByKey would do so too, but in an
-    endless job it leaves something for every interface that there ever was.
+    Its state is never written: declared, it makes a runner route by key. A GroupByKey would wait for a trigger.
     """
 
     ROUTED = ReadModifyWriteStateSpec("routed", BytesCoder())
@@ -78,8 +86,8 @@ class _OneWorkerFn(beam.DoFn):
         element: Watched,
         _=beam.DoFn.StateParam(ROUTED),  # noqa: B008
     ) -> Iterator[tuple[str, Iterable[bytes]]]:
-        series, watched = element
-        yield series, [watched]
+        shard, watched = element
+        yield shard, [watched]
 
 
 class _EvaluateFn(beam.DoFn):
@@ -109,14 +117,15 @@ class _EvaluateFn(beam.DoFn):
         self._merged = Counter()
 
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
-        text, found = element
-        series = Series(*orjson.loads(text))
+        _, found = element
         for data in sorted(found, key=_start_of):  # the past first: what is held may be evaluated in between
-            start, seen, about, merged = orjson.loads(data)
-            self._new.setdefault(series, {})[start] = seen
-            self._about[series] = about
+            start, window_s, merged, rows = orjson.loads(data)
+            for key_type, key, seen, about in rows:
+                series = Series(window_s, key_type, key)
+                self._new.setdefault(series, {})[start] = seen
+                self._about[series] = about
             self._merged.update(merged)
-            self._held += 1
+            self._held += len(rows)
             if self._held >= _WINDOWS_AT_ONCE:
                 yield from self._flush()
 

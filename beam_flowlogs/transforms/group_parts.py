@@ -1,4 +1,4 @@
-"""Parts of roll-ups in; those of one roll-up together, as often as it is worth writing it.
+"""Parts of roll-ups in; those of a window's shard together, as often as it is worth writing their roll-ups.
 
 Windows and triggers decide only when a roll-up is written. What is in it is the merge's doing, so nothing here can make
 it wrong: neither a pane that comes twice, nor one that never comes on time.
@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import apache_beam as beam
-import orjson
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.trigger import AccumulationMode, AfterProcessingTime, AfterWatermark
 from apache_beam.transforms.window import FixedWindows, GlobalWindows
 from apache_beam.utils.windowed_value import PaneInfo, PaneInfoTiming
 
-from beam_flowlogs.rollup import Part, RollUpKey, encode_part
+from beam_flowlogs.part_codec import Shard, encode_parts
+from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.transforms.typed import typed
-
-TOKEN_END = b"\n"
-"""Ends the message token before each part's bytes."""
 
 EARLY_S = 30
 """Seconds of processing time after which what has come together of a roll-up is written."""
@@ -32,20 +29,37 @@ _MARGIN_S = 60
 _PANES = {PaneInfoTiming.EARLY: "early", PaneInfoTiming.ON_TIME: "on_time", PaneInfoTiming.LATE: "late"}
 
 Grouped = tuple[str, str, list[bytes]]
-"""A roll-up's key, when these parts came (``early``, ``on_time``, ``late``; "" where no runner says), and the parts."""
+"""A shard, when its parts came (``early``, ``on_time``, ``late``; "" where no runner says), and values of parts."""
 
 
-def encode_keyed_part(key: RollUpKey, token: str, part: Part) -> tuple[str, bytes]:
-    """Return a part as it crosses the shuffle: its roll-up's key, and the message token with the part."""
-    return orjson.dumps(tuple(key)).decode(), token.encode() + TOKEN_END + encode_part(part)
+class Parts(NamedTuple):
+    """What the value of an element says: of which message it is, how many parts there are, and their bytes."""
+
+    token: str
+    size: int
+    data: bytes
+
+    @classmethod
+    def of(cls, value: bytes) -> Parts:
+        """Return what ``keyed_parts`` made a value of."""
+        head, _, data = value.partition(b"\n")
+        token, _, count = head.decode().partition(" ")
+        return cls(token, int(count), data)
+
+
+def keyed_parts(token: str, parts: Iterable[tuple[RollUpKey, Part]]) -> Iterator[tuple[Shard, bytes]]:
+    """Yield an object's parts as they cross the shuffle: the shard, and the value of those that travel together."""
+    for shard, count, data in encode_parts(parts):
+        yield shard, f"{token} {count}\n".encode() + data
 
 
 class GroupParts(beam.PTransform):
-    """Bring the parts of each roll-up together in its window.
+    """Bring the parts of each roll-up together in its window, all those of a shard at once.
 
-    In: ``tuple[str, bytes]`` from ``encode_keyed_part``, stamped with the window's start. Out: ``Grouped``, in the
-    global window. Bounded input gives each roll-up once. Endless input gives it every ``EARLY_S`` seconds while parts
-    come, when the watermark passes the window's end, and for parts after that; each part is given once (discarding).
+    In: ``tuple[str, bytes]``, encoded shard and value of ``keyed_parts``, stamped with the window's start. Out:
+    ``Grouped``, in the global window. Bounded input gives each shard once. Endless input gives it every ``EARLY_S``
+    seconds while parts come, when the watermark passes the window's end, and for parts after that; each part is given
+    once (discarding).
     Parts that come more than ``lateness_s`` after the window's end, which Beam would drop, go around the window; the
     counter ``parts_around_window`` counts them.
     """
@@ -61,7 +75,7 @@ class GroupParts(beam.PTransform):
         if parts.is_bounded:
             # All of it is there at once, and the key names the window: to have the runner keep windows and triggers
             # besides cost more than all else that is done for a roll-up.
-            return parts | "ByRollUp" >> beam.GroupByKey() | "Whole" >> beam.MapTuple(_whole).with_output_types(Grouped)
+            return parts | "ByShard" >> beam.GroupByKey() | "Whole" >> beam.MapTuple(_whole).with_output_types(Grouped)
         routed = parts | "Route" >> beam.ParDo(_RouteFn(self._lateness_s, self._clock)).with_outputs(
             "around", main="in_time"
         )
@@ -85,7 +99,7 @@ class GroupParts(beam.PTransform):
             parts
             | f"Of{window_s}s" >> beam.Filter(_has_length, f"[{window_s},")
             | f"Window{window_s}s" >> beam.WindowInto(FixedWindows(window_s), **trigger)
-            | f"ByRollUp{window_s}s" >> beam.GroupByKey()
+            | f"ByShard{window_s}s" >> beam.GroupByKey()
             | f"Pane{window_s}s" >> beam.ParDo(_TellPaneFn()).with_output_types(Grouped)
             | f"Unwindow{window_s}s" >> beam.WindowInto(GlobalWindows())
             for window_s in self._windows
@@ -118,9 +132,9 @@ class _RouteFn(beam.DoFn):
         self._around = Metrics.counter("flowlogs", "parts_around_window")
 
     def process(self, element: tuple[str, bytes]) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
-        key = RollUpKey(*orjson.loads(element[0]))
-        if key.start + key.window_s + self._lateness_s <= self._clock() + _MARGIN_S:
-            self._around.inc()
+        shard = Shard.decode(element[0])
+        if shard.start + shard.window_s + self._lateness_s <= self._clock() + _MARGIN_S:
+            self._around.inc(Parts.of(element[1]).size)
             yield beam.pvalue.TaggedOutput("around", element)
         else:
             yield element

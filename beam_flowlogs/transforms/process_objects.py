@@ -23,7 +23,7 @@ from beam_flowlogs.elastic.connection import bulk_writer
 from beam_flowlogs.index_object import IndexedObject, SentObject, send_object
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.transforms.announce import decode_ref
-from beam_flowlogs.transforms.group_parts import encode_keyed_part
+from beam_flowlogs.transforms.group_parts import keyed_parts
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 from beam_flowlogs.transforms.typed import typed
@@ -32,7 +32,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Processed(NamedTuple):
-    """Parts by the roll-up that they belong to, stamped with its window's start; and progress by message token.
+    """Parts by the shard that they belong to, stamped with its window's start; and progress by message token.
 
     Both are ``PCollection[tuple[str, bytes]]``. A part comes out once its object's raw documents are durable.
     """
@@ -128,8 +128,8 @@ class _IndexFn(beam.DoFn):
         finally:
             sent.object.cancel()
         self._count(done, time.monotonic() - sent.began)
-        for key, part in done.parts:
-            yield _placed(encode_keyed_part(key, sent.token, part), Timestamp(key.start))
+        for shard, value in keyed_parts(sent.token, done.parts):
+            yield _placed((shard.encode(), value), Timestamp(shard.start))
         if sent.token != NO_MESSAGE:
             progress = Progress(indexed=1, parts=len(done.parts))
             yield beam.pvalue.TaggedOutput("progress", _placed((sent.token, progress.encode()), sent.timestamp))

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Any
 
 import apache_beam as beam
-import orjson
 from apache_beam.metrics import Metrics
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
+from beam_flowlogs.part_codec import OtherVersionError, Shard, decode_parts
 from beam_flowlogs.refused import set_aside
-from beam_flowlogs.rollup import Part, RollUpKey, decode_part
+from beam_flowlogs.rollup import Part, RollUpKey
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
-from beam_flowlogs.transforms.group_parts import TOKEN_END, Grouped, GroupParts
+from beam_flowlogs.transforms.group_parts import Grouped, GroupParts, Parts
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 from beam_flowlogs.transforms.typed import typed
+
+_logger = logging.getLogger(__name__)
 
 _ROLLUPS_AT_ONCE = 500
 
@@ -29,8 +32,9 @@ _ROLLUPS_AT_ONCE = 500
 class RollUp(beam.PTransform):
     """Bring the parts of each roll-up together in its window and merge them into its document.
 
-    In: ``tuple[str, bytes]`` from ``encode_keyed_part``, stamped with the window's start. Out: progress by message
-    token, ``tuple[str, bytes]``, in the global window, once the alert rules were evaluated on what the documents say.
+    In: ``tuple[str, bytes]``, encoded shard and value of ``keyed_parts``, stamped with the window's start. Out:
+    progress by message token, ``tuple[str, bytes]``, in the global window, once the alert rules were evaluated on what
+    the documents say.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -54,12 +58,15 @@ class _MergeFn(beam.DoFn):
 
     def __init__(self, config: JobConfig) -> None:
         self._config = config
-        self._parts: dict[RollUpKey, list[Part]] = {}
+        self._parts: dict[RollUpKey, list[Part]] = defaultdict(list)
+        self._tokens: dict[RollUpKey, list[str]] = defaultdict(list)  # of each part
         self._panes: dict[RollUpKey, str] = {}
-        self._tokens: dict[RollUpKey, Counter[str]] = {}
         self._counters = {
-            name: Metrics.counter("flowlogs", f"rollups_{name}")
-            for name in ("created", "updated", "unchanged", "overtaken", "rejected")
+            name: Metrics.counter("flowlogs", name)
+            for name in (
+                *(f"rollups_{fate}" for fate in ("created", "updated", "unchanged", "overtaken", "rejected")),
+                "parts_of_other_version",
+            )
         }
 
     def setup(self) -> None:
@@ -72,19 +79,31 @@ class _MergeFn(beam.DoFn):
         self._dead_letters = counted_dead_letters(config)
 
     def start_bundle(self) -> None:
-        self._parts, self._panes, self._tokens = {}, {}, {}
+        self._parts, self._tokens, self._panes = defaultdict(list), defaultdict(list), {}
 
     def process(self, element: Grouped) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
         text, pane, values = element
-        key = RollUpKey(*orjson.loads(text))
-        parts, tokens = self._parts.setdefault(key, []), self._tokens.setdefault(key, Counter())
-        self._panes[key] = pane
+        shard = Shard.decode(text)
         for value in values:
-            token, _, data = value.partition(TOKEN_END)
-            parts.append(decode_part(data))
-            tokens[token.decode()] += 1
+            token, size, data = Parts.of(value)
+            try:
+                found = decode_parts(shard, data)
+            except OtherVersionError as error:
+                self._leave(token, size, error)
+                continue
+            for key, part in found:
+                self._parts[key].append(part)
+                self._tokens[key].append(token)
+                self._panes[key] = pane
         if len(self._parts) >= _ROLLUPS_AT_ONCE:
             yield from self._flush()
+
+    def _leave(self, token: str, size: int, error: OtherVersionError) -> None:
+        """Leave parts out that a restored job brought along: they come again, since their message is not done."""
+        if token == NO_MESSAGE:
+            raise error
+        self._counters["parts_of_other_version"].inc(size)
+        _logger.warning("%s were left out: their message is delivered again, and its objects read anew", error)
 
     def finish_bundle(self) -> Iterator[WindowedValue | beam.pvalue.TaggedOutput]:
         for output in self._flush():
@@ -94,20 +113,25 @@ class _MergeFn(beam.DoFn):
                 yield _in_global_window(output)
 
     def _flush(self) -> Iterator[tuple[str, bytes] | beam.pvalue.TaggedOutput]:
-        if not self._parts:
-            return
-        result = self._store.merge(self._parts, self._panes)
-        for name in ("created", "updated", "unchanged", "overtaken"):
-            self._counters[name].inc(getattr(result, name))
-        for key, item in result.rejected:
-            set_aside(self._dead_letters, "rollup", key.id, item)
-            self._counters["rejected"].inc()
+        keys = list(self._parts)
         merged: Counter[str] = Counter()
-        for key, tokens in self._tokens.items():
-            if self._config.alerts.rules and key.window_s == self._config.windows[0] and key in result.documents:
-                yield beam.pvalue.TaggedOutput("watched", encode_watched(key, result.documents[key], tokens))
-            else:
-                merged.update(tokens)
+        for begin in range(0, len(keys), _ROLLUPS_AT_ONCE):
+            some = keys[begin : begin + _ROLLUPS_AT_ONCE]
+            result = self._store.merge({key: self._parts[key] for key in some}, self._panes)
+            for name in ("created", "updated", "unchanged", "overtaken"):
+                self._counters[f"rollups_{name}"].inc(getattr(result, name))
+            for key, item in result.rejected:
+                set_aside(self._dead_letters, "rollup", key.id, item)
+                self._counters["rollups_rejected"].inc()
+            watched: list[tuple[RollUpKey, Any, list[str]]] = []
+            for key in some:
+                tokens = self._tokens[key]
+                if self._config.alerts.rules and key.window_s == self._config.windows[0] and key in result.documents:
+                    watched.append((key, result.documents[key], tokens))
+                else:
+                    merged.update(tokens)
+            for element in encode_watched(watched):
+                yield beam.pvalue.TaggedOutput("watched", element)
         self.start_bundle()
         for token, count in merged.items():
             if token != NO_MESSAGE:

@@ -301,7 +301,7 @@ def test_roll_ups_become_alerts_progress_and_one_notice(
     monkeypatch.setenv("HOOK_PIPELINE", f"http://127.0.0.1:{hook.server.server_port}/")
     monkeypatch.setattr("beam_flowlogs.alert_notice._RECENT_S", float("inf"))
     job = JobConfig(config, str(tmp_path), ("logs",), alerts=AlertConfig(webhook="env:HOOK_PIPELINE"), retry_for=30)
-    watched = [encode_watched(key, document, {"token": 2}) for key, document in rolled_up.items()]
+    watched = list(encode_watched((key, document, ["token"] * 2) for key, document in rolled_up.items()))
 
     for _ in range(2):
         with TestPipeline(runner="FnApiRunner") as pipeline:
@@ -323,7 +323,7 @@ def test_a_refused_alert_is_a_dead_letter_and_comes_back_by_a_replay(
     client.options(ignore_status=404).indices.delete(index=ALERT_INDEX)
     client.indices.create(index=ALERT_INDEX, mappings={"properties": {"message": {"type": "date"}}})
     job = JobConfig(config, str(tmp_path), ("logs",), retry_for=30)
-    watched = [encode_watched(key, document, {"token": 2}) for key, document in rolled_up.items()]
+    watched = list(encode_watched((key, document, ["token"] * 2) for key, document in rolled_up.items()))
 
     with TestPipeline(runner="FnApiRunner") as pipeline:
         progress = pipeline | beam.Create(watched).with_output_types(Watched) | Detect(job)

@@ -72,7 +72,7 @@ def test_windows_are_held_up_to_a_number_whosoever_they_are(monkeypatch: pytest.
     told = []
     for number in range(3):
         keys = [RollUpKey(60, START + 60 * minute, "interface", f"eni-{number}") for minute in range(40)]
-        watched = [encode_watched(key, {"flowlogs": {"rollup": rollup}}, {"token": 1}) for key in keys]
+        watched = list(encode_watched((key, {"flowlogs": {"rollup": rollup}}, ["token"]) for key in keys))
         told += list(evaluate.process((watched[0][0], [data for _, data in watched])))
     told += [value.value for value in evaluate.finish_bundle()]
 

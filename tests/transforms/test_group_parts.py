@@ -14,8 +14,9 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that
 from apache_beam.transforms.window import TimestampedValue
 
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, decode_part
-from beam_flowlogs.transforms.group_parts import EARLY_S, TOKEN_END, Grouped, GroupParts, encode_keyed_part
+from beam_flowlogs.part_codec import Shard, decode_parts
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
+from beam_flowlogs.transforms.group_parts import EARLY_S, Grouped, GroupParts, Parts, keyed_parts
 
 START = 1_764_000_000
 LATENESS = 7200
@@ -25,9 +26,8 @@ KEYED = tuple[str, bytes]
 def part(number: int, *, start: int = START, window_s: int = 60) -> TimestampedValue:
     """A part of the roll-up of ``start`` by an object of its own."""
     counted = Part(f"object-{number}", (1, *[0] * (len(COUNTERS) - 1)), start * 1000, start * 1000, {})
-    return TimestampedValue(
-        encode_keyed_part(RollUpKey(window_s, start, "interface", "eni-1"), "token", counted), start
-    )
+    ((shard, value),) = keyed_parts("token", [(RollUpKey(window_s, start, "interface", "eni-1"), counted)])
+    return TimestampedValue((shard.encode(), value), start)
 
 
 def stream() -> TestStream:
@@ -36,8 +36,15 @@ def stream() -> TestStream:
 
 def panes(groups: Iterable[Grouped]) -> list[tuple[str, list[str]]]:
     return [
-        (pane, sorted(decode_part(value.partition(TOKEN_END)[2]).object_id for value in values))
-        for _, pane, values in groups
+        (
+            pane,
+            sorted(
+                part.object_id
+                for value in values
+                for _, part in decode_parts(Shard.decode(shard), Parts.of(value).data)
+            ),
+        )
+        for shard, pane, values in groups
     ]
 
 
