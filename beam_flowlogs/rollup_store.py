@@ -17,7 +17,7 @@ from elasticsearch import Elasticsearch
 from beam_flowlogs.bulk import BulkWriter, ItemRejected
 from beam_flowlogs.bulk_request import describe
 from beam_flowlogs.elastic.patience import NotReadable, patiently
-from beam_flowlogs.rollup import NewerRollUpError, Part, RollUpKey, merge, to_json
+from beam_flowlogs.rollup import MergedRollUp, NewerRollUpError, Part, RollUpKey, merge
 
 _READ_AT_ONCE = 200
 
@@ -25,7 +25,7 @@ _READ_AT_ONCE = 200
 class Merged(NamedTuple):
     """What became of the roll-ups of a call: counts by fate, and those that Elasticsearch will never take.
 
-    ``documents`` are those that it holds now, changed or not.
+    ``rollups`` are those that it holds now, changed or not.
     """
 
     created: int
@@ -33,7 +33,7 @@ class Merged(NamedTuple):
     unchanged: int
     overtaken: int
     rejected: list[tuple[RollUpKey, ItemRejected]]
-    documents: Mapping[RollUpKey, Mapping[str, Any]]
+    rollups: Mapping[RollUpKey, MergedRollUp]
 
 
 class _Stored(NamedTuple):
@@ -62,29 +62,27 @@ class RollUpStore:
         stored: dict[RollUpKey, _Stored] = {}
         created = updated = unchanged = overtaken = 0
         rejected: list[tuple[RollUpKey, ItemRejected]] = []
-        held: dict[RollUpKey, Mapping[str, Any]] = {}
+        held: dict[RollUpKey, MergedRollUp] = {}
         while todo:
-            documents: dict[RollUpKey, dict[str, Any] | None] = {}
+            merged: dict[RollUpKey, MergedRollUp] = {}
             for key, found in todo.items():
                 source = stored[key].source if key in stored else None
                 try:
-                    documents[key] = merge(key, source, found, panes.get(key, ""))
+                    merged[key] = merge(key, source, found, panes.get(key, ""))
                 except NewerRollUpError as error:
-                    alone = item_of(key, merge(key, None, found), None)
+                    alone = item_of(key, merge(key, None, found))
                     rejected.append((key, ItemRejected(0, 0, "newer-version", str(error), alone)))
-            keys = [key for key, document in documents.items() if document is not None]
-            unchanged += len(documents) - len(keys)
-            held |= {
-                key: stored[key].source for key, document in documents.items() if document is None and key in stored
-            }
+            keys = [key for key, rollup in merged.items() if rollup.changed]
+            unchanged += len(merged) - len(keys)
+            held |= {key: rollup for key, rollup in merged.items() if not rollup.changed}
             result = self._writer.write(
-                pa.array([item_of(key, documents[key], stored.get(key)) for key in keys], pa.binary())
+                pa.array([item_of(key, merged[key], stored.get(key)) for key in keys], pa.binary())
             )
             lost = set(result.conflicts) | {item.position for item in result.rejected}
             won = [key for position, key in enumerate(keys) if position not in lost]
             updated += sum(key in stored for key in won)
             created += sum(key not in stored for key in won)
-            held |= {key: document for key in won if (document := documents[key]) is not None}
+            held |= {key: merged[key] for key in won}
             rejected += [(keys[item.position], item) for item in result.rejected]
             conflicts = [keys[position] for position in result.conflicts]
             # No pause: a writer is overtaken only by one that is done, so every round gets somebody further.
@@ -114,10 +112,10 @@ class RollUpStore:
         return answer
 
 
-def item_of(key: RollUpKey, document: Mapping[str, Any] | None, stored: _Stored | None) -> bytes:
+def item_of(key: RollUpKey, rollup: MergedRollUp, stored: _Stored | None = None) -> bytes:
     """Return the bulk item that writes a roll-up: over ``stored`` if it is still there, else if none is there."""
     target: dict[str, Any] = {"_index": key.index_name, "_id": key.id}
     if stored:
         target |= {"if_seq_no": stored.seq_no, "if_primary_term": stored.primary_term}
     action = {"index" if stored else "create": target}
-    return orjson.dumps(action) + b"\n" + to_json(document) + b"\n"
+    return orjson.dumps(action) + b"\n" + rollup.document() + b"\n"

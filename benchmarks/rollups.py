@@ -114,7 +114,7 @@ def _pass(bodies: Sequence[bytes], options: argparse.Namespace) -> Measured:
     encoded, encode_s = _timed(lambda: list(encode_parts(parts)))
     documents, merge_s = _timed(
         lambda: sum(
-            len(item_of(key, merge(key, None, [part]), None))
+            len(item_of(key, merge(key, None, [part])))
             for shard, _, data in encoded
             for key, part in decode_parts(shard, data)
         )
@@ -161,7 +161,7 @@ def _on_a_server(parts: Parts) -> list[str]:
             def plain() -> None:
                 for begin in range(0, len(documents), 500):
                     some = documents[begin : begin + 500]
-                    writer.write(pa.array([item_of(key, document, None) for key, document in some], pa.binary()))
+                    writer.write(pa.array([item_of(key, rollup) for key, rollup in some], pa.binary()))
 
             def merged(found: Parts) -> None:
                 for begin in range(0, len(found), 500):

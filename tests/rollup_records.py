@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import orjson
 import pyarrow as pa
 from hypothesis import strategies as st
 
@@ -14,7 +15,7 @@ from beam_flowlogs.document import Origin
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.part_codec import decode_parts, encode_parts
 from beam_flowlogs.record_batch import decode
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, merge
 from beam_flowlogs.rows import Rows
 
 START = 1_764_000_000
@@ -93,6 +94,14 @@ def through_a_shuffle(key: RollUpKey, part: Part) -> Part:
     ((same, found),) = decode_parts(shard, data)
     assert (size, same) == (1, key)
     return found
+
+
+def merged(
+    key: RollUpKey, stored: Mapping[str, Any] | None, parts: Sequence[Part], pane: str = ""
+) -> dict[str, Any] | None:
+    """Return the document that parts are merged to, as Elasticsearch gives it back; None where nothing changes."""
+    rollup = merge(key, stored, parts, pane)
+    return dict(orjson.loads(rollup.document())) if rollup.changed else None
 
 
 def key_of(record: Record) -> tuple[str, str]:

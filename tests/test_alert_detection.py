@@ -14,7 +14,8 @@ from beam_flowlogs.generate import GeneratorConfig, Truth, generate
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.record_batch import decode
-from beam_flowlogs.rollup import RollUpKey, merge
+from beam_flowlogs.rollup import RollUpKey
+from tests.rollup_records import merged
 
 START = 1_767_268_800
 RULE_OF = {
@@ -44,7 +45,7 @@ def watch(config: GeneratorConfig) -> Watched:
         for rows in decode(iter([body]), Limits()):
             parts.add(rows)
         for name, part in parts.finish():
-            documents[name] = merge(name, documents.get(name), [part]) or documents[name]
+            documents[name] = merged(name, documents.get(name), [part]) or documents[name]
 
     truth = generate(config, roll_up)
     series: dict[str, dict[int, Rolled]] = defaultdict(dict)

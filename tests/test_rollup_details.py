@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from beam_flowlogs.distinct import COUPON_BITS, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.object_parts import PartsOfObject
-from beam_flowlogs.rollup import merge
-from tests.rollup_records import NAMES, START, Record, batches, origin, rows_of, through_a_shuffle
+from tests.rollup_records import NAMES, START, Record, batches, merged, origin, rows_of, through_a_shuffle
 from tests.test_rollup_parts import OK
 
 
@@ -27,7 +26,7 @@ def rollup_of(
         for rows in batches(rows_of(chosen), [place % cuts for place in range(len(chosen))]):
             parts.add(rows)
         ((key, part),) = parts.finish()
-        document = merge(key, document, [through_a_shuffle(key, part)])
+        document = merged(key, document, [through_a_shuffle(key, part)])
     assert document is not None
     return dict(document["flowlogs"]["rollup"])
 
@@ -115,7 +114,7 @@ def test_without_tcp_flags_small_flows_and_none_back_are_attempts_that_failed() 
         parts = PartsOfObject(origin(0), [60])
         parts.add(rows_of(chosen, [name for name in NAMES if name != "tcp-flags"]))
         ((key, part),) = parts.finish()
-        document = merge(key, None, [part])
+        document = merged(key, None, [part])
         assert document is not None
         return dict(document["flowlogs"]["rollup"].get("top", {}))
 
@@ -211,7 +210,7 @@ def test_details_of_another_form_tell_nothing_and_their_part_counts() -> None:
     ((key, part),) = parts.finish()
     earlier = part._replace(object_id="A" * 16, details=[None, None, [[0, "10.0.0.1"]]])
 
-    document = merge(key, None, [part, earlier])
+    document = merged(key, None, [part, earlier])
 
     assert document is not None
     assert document["flowlogs"]["rollup"]["flows"] == 2

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.part_codec import encode_parts
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, merge
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
 from tests.rollup_records import (
     ACCOUNT,
     FLOW_LOG,
@@ -20,6 +20,7 @@ from tests.rollup_records import (
     Record,
     batches,
     group_by,
+    merged,
     origin,
     records,
     rows_of,
@@ -67,9 +68,9 @@ def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain
 
     documents: dict[RollUpKey, dict[str, Any]] = {}
     for key, part in data.draw(st.permutations(found)):
-        merged = merge(key, documents.get(key), [through_a_shuffle(key, part)])
-        assert merged is not None
-        documents[key] = merged
+        document = merged(key, documents.get(key), [through_a_shuffle(key, part)])
+        assert document is not None
+        documents[key] = document
 
     for window_s in (60, 300):
         of_window = {key: found for key, found in documents.items() if key.window_s == window_s}

@@ -17,35 +17,33 @@ from apache_beam.utils.windowed_value import WindowedValue
 from beam_flowlogs.alert_history import AlertHistory, Series
 from beam_flowlogs.alert_notice import is_recent, notify
 from beam_flowlogs.alert_rules import Past, Rolled, evaluate
-from beam_flowlogs.alert_store import ABOUT, AlertStore, Evaluated, Subject
+from beam_flowlogs.alert_store import AlertStore, Evaluated, Subject
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.part_codec import shard_number
 from beam_flowlogs.refused import set_aside
-from beam_flowlogs.rollup import RollUpKey
+from beam_flowlogs.rollup import MergedRollUp, RollUpKey
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
 _WINDOWS_AT_ONCE = 5_000
 """Roll-ups that are held: a backfill brings months of a key together."""
-_LOOKED_AT = ("flows", "bytes", "rejected", "nodata", "skipdata", "top")
 
 Watched = tuple[str, bytes]
 """What the rules see of the roll-ups of one window and shard; and how many parts of which messages they are of."""
 
 
 def encode_watched(
-    found: Iterable[tuple[RollUpKey, Mapping[str, Any], Iterable[str]]],
+    found: Iterable[tuple[RollUpKey, MergedRollUp, Iterable[str]]],
 ) -> Iterator[Watched]:
-    """Yield what the rules see of roll-ups, given with their documents and the message token of each part merged."""
-    together: dict[tuple[int, int, int], tuple[Counter[str], list[Any]]] = {}
-    for key, document, tokens in found:
+    """Yield what the rules see of roll-ups, each given with the message token of every part merged."""
+    together: dict[tuple[int, int, int], tuple[dict[str, int], list[Any]]] = {}
+    for key, rollup, tokens in found:
         shard = shard_number(key.key_type, key.key)
-        merged, rows = together.setdefault((key.window_s, key.start, shard), (Counter(), []))
-        rollup = document["flowlogs"]["rollup"]
-        seen = {name: rollup[name] for name in _LOOKED_AT if name in rollup}
-        rows.append((key.key_type, key.key, seen, {name: document[name] for name in ABOUT if name in document}))
-        merged.update(tokens)
+        merged, rows = together.setdefault((key.window_s, key.start, shard), ({}, []))
+        rows.append((key.key_type, key.key, rollup.seen(), orjson.Fragment(rollup.about())))
+        for token in tokens:
+            merged[token] = merged.get(token, 0) + 1
     for (window_s, start, shard), (merged, rows) in together.items():
         yield str(shard), orjson.dumps([start, window_s, merged, rows])
 

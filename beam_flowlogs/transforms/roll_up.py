@@ -16,7 +16,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.part_codec import OtherVersionError, Shard, decode_parts
 from beam_flowlogs.refused import set_aside
-from beam_flowlogs.rollup import Part, RollUpKey
+from beam_flowlogs.rollup import MergedRollUp, Part, RollUpKey
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
 from beam_flowlogs.transforms.group_parts import Grouped, GroupParts, Parts
@@ -123,11 +123,11 @@ class _MergeFn(beam.DoFn):
             for key, item in result.rejected:
                 set_aside(self._dead_letters, "rollup", key.id, item)
                 self._counters["rollups_rejected"].inc()
-            watched: list[tuple[RollUpKey, Any, list[str]]] = []
+            watched: list[tuple[RollUpKey, MergedRollUp, list[str]]] = []
             for key in some:
                 tokens = self._tokens[key]
-                if self._config.alerts.rules and key.window_s == self._config.windows[0] and key in result.documents:
-                    watched.append((key, result.documents[key], tokens))
+                if self._config.alerts.rules and key.window_s == self._config.windows[0] and key in result.rollups:
+                    watched.append((key, result.rollups[key], tokens))
                 else:
                     merged.update(tokens)
             for element in encode_watched(watched):

@@ -26,7 +26,7 @@ from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, c
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.reject import DeadLetters, Selection
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
+from beam_flowlogs.rollup import COUNTERS, MergedRollUp, Part, RollUpKey
 from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.run import replay
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
@@ -255,7 +255,7 @@ WINDOWS = [RollUpKey(60, START + 60 * minute, "interface", "eni-history") for mi
 
 
 @pytest.fixture
-def rolled_up(config: ElasticsearchConfig) -> Iterator[dict[RollUpKey, dict[str, Any]]]:
+def rolled_up(config: ElasticsearchConfig) -> Iterator[dict[RollUpKey, MergedRollUp]]:
     """Eight windows of one interface in Elasticsearch, the last with SKIPDATA; each has as many flows as its place."""
     client = connect(config)
     client.options(ignore_status=404).indices.delete(index=WINDOWS[0].index_name)
@@ -266,12 +266,12 @@ def rolled_up(config: ElasticsearchConfig) -> Iterator[dict[RollUpKey, dict[str,
         counters[COUNTERS.index("flows")] = place
         counters[COUNTERS.index("skipdata")] = int(key == WINDOWS[-1])
         found[key] = [Part("object", tuple(counters), key.start * 1000, key.start * 1000, {"account_id": "1"})]
-    yield dict(RollUpStore(lambda: connect(config), writer, retry_for=30).merge(found).documents)  # type: ignore[arg-type]
+    yield dict(RollUpStore(lambda: connect(config), writer, retry_for=30).merge(found).rollups)
     client.options(ignore_status=404).indices.delete(index=WINDOWS[0].index_name)
 
 
 def test_a_new_worker_reads_the_past_from_the_roll_ups_and_remembers_it(
-    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, dict[str, Any]]
+    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, MergedRollUp]
 ) -> None:
     series = Series(60, "interface", "eni-history")
     asked: list[None] = []
@@ -293,7 +293,7 @@ def test_a_new_worker_reads_the_past_from_the_roll_ups_and_remembers_it(
 
 def test_roll_ups_become_alerts_progress_and_one_notice(
     config: ElasticsearchConfig,
-    rolled_up: dict[RollUpKey, dict[str, Any]],
+    rolled_up: dict[RollUpKey, MergedRollUp],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
@@ -301,7 +301,7 @@ def test_roll_ups_become_alerts_progress_and_one_notice(
     monkeypatch.setenv("HOOK_PIPELINE", f"http://127.0.0.1:{hook.server.server_port}/")
     monkeypatch.setattr("beam_flowlogs.alert_notice._RECENT_S", float("inf"))
     job = JobConfig(config, str(tmp_path), ("logs",), alerts=AlertConfig(webhook="env:HOOK_PIPELINE"), retry_for=30)
-    watched = list(encode_watched((key, document, ["token"] * 2) for key, document in rolled_up.items()))
+    watched = list(encode_watched((key, rollup, ["token"] * 2) for key, rollup in rolled_up.items()))
 
     for _ in range(2):
         with TestPipeline(runner="FnApiRunner") as pipeline:
@@ -317,13 +317,13 @@ def test_roll_ups_become_alerts_progress_and_one_notice(
 
 
 def test_a_refused_alert_is_a_dead_letter_and_comes_back_by_a_replay(
-    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, dict[str, Any]], tmp_path: Path
+    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, MergedRollUp], tmp_path: Path
 ) -> None:
     client = connect(config)
     client.options(ignore_status=404).indices.delete(index=ALERT_INDEX)
     client.indices.create(index=ALERT_INDEX, mappings={"properties": {"message": {"type": "date"}}})
     job = JobConfig(config, str(tmp_path), ("logs",), retry_for=30)
-    watched = list(encode_watched((key, document, ["token"] * 2) for key, document in rolled_up.items()))
+    watched = list(encode_watched((key, rollup, ["token"] * 2) for key, rollup in rolled_up.items()))
 
     with TestPipeline(runner="FnApiRunner") as pipeline:
         progress = pipeline | beam.Create(watched).with_output_types(Watched) | Detect(job)

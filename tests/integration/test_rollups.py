@@ -54,7 +54,7 @@ def test_parts_are_created_merged_and_left_alone(config: ElasticsearchConfig) ->
 
     assert first[:5] == (5, 0, 0, 0, [])
     assert second[:5] == (0, 1, 1, 0, [])
-    assert [second.documents[key]["flowlogs"]["rollup"]["flows"] for key in KEYS[:2]] == [2, 1]
+    assert [second.rollups[key].seen()["flows"] for key in KEYS[:2]] == [2, 1]
     client = connect(config)
     assert [(read(client, key)["flows"], read(client, key)["_version"]) for key in KEYS[:3]] == [(2, 2), (1, 1), (1, 1)]
 

@@ -14,7 +14,7 @@ from beam_flowlogs.alert_rules import Past
 from beam_flowlogs.alert_store import MergedAlerts
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
-from beam_flowlogs.rollup import RollUpKey
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, merge
 from beam_flowlogs.transforms.detect import Detect, Watched, _EvaluateFn, _OneWorkerFn, encode_watched
 from beam_flowlogs.transforms.progress import Progress
 
@@ -66,13 +66,13 @@ def test_windows_are_held_up_to_a_number_whosoever_they_are(monkeypatch: pytest.
     evaluate = _EvaluateFn(CONFIG)
     monkeypatch.setattr(evaluate, "_history", seen, raising=False)
     monkeypatch.setattr(evaluate, "_store", seen, raising=False)
-    rollup = {"flows": 1, "bytes": 1, "rejected": {"flows": 0}, "nodata": 0, "skipdata": 0}
+    part = Part("object", [0] * len(COUNTERS), START * 1000, START * 1000, {})
 
     evaluate.start_bundle()
     told = []
     for number in range(3):
         keys = [RollUpKey(60, START + 60 * minute, "interface", f"eni-{number}") for minute in range(40)]
-        watched = list(encode_watched((key, {"flowlogs": {"rollup": rollup}}, ["token"]) for key in keys))
+        watched = list(encode_watched((key, merge(key, None, [part]), ["token"]) for key in keys))
         told += list(evaluate.process((watched[0][0], [data for _, data in watched])))
     told += [value.value for value in evaluate.finish_bundle()]
 

@@ -31,8 +31,7 @@ class Store:
 
     def merge(self, parts: Mapping[RollUpKey, Sequence[Part]], _: Mapping[RollUpKey, str]) -> Merged:
         self.sizes.append(len(parts))
-        documents = {key: merge(key, None, found) or {} for key, found in parts.items()}
-        return Merged(len(parts), 0, 0, 0, [], documents)
+        return Merged(len(parts), 0, 0, 0, [], {key: merge(key, None, found) for key, found in parts.items()})
 
 
 @pytest.fixture
