@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import orjson
 from elasticsearch import Elasticsearch
 
-from beam_flowlogs.alert_rules import HELD, Past
+from beam_flowlogs.alert_past import Past
+from beam_flowlogs.alert_rules import HELD
 from beam_flowlogs.bulk_request import describe
 from beam_flowlogs.elastic.patience import NotReadable, patiently
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX

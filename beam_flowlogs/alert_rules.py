@@ -9,19 +9,18 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_left
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+from beam_flowlogs.alert_past import Before, Past, Rolled, top_of
+
 if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib  # type: ignore[import-not-found]
-
-Rolled = Mapping[str, Any]
-"""What a roll-up document has under ``flowlogs.rollup``, without its parts."""
 
 _UNITS = {"": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -36,24 +35,6 @@ class Finding(NamedTuple):
     value: float
     threshold: float
     message: str
-
-
-class Past(NamedTuple):
-    """What rules look back at in an earlier roll-up."""
-
-    flows: int
-    bytes: int
-    rejected: int
-    nodata: int
-    rejected_ports: Sequence[int]
-    rejected_sources: Sequence[str]
-
-    @classmethod
-    def of(cls, rolled: Rolled) -> Past:
-        """Return what there is to remember of a roll-up."""
-        ports = [entry["port"] for entry in _top(rolled, "rejected_ports")]
-        sources = [entry["address"] for entry in _top(rolled, "rejected_sources")]
-        return cls(rolled["flows"], rolled["bytes"], rolled["rejected"]["flows"], rolled["nodata"], ports, sources)
 
 
 @dataclass(frozen=True)
@@ -95,20 +76,18 @@ def _reject_share(rolled: Rolled, before: Sequence[Past], limit: Mapping[str, fl
 
 
 def _busiest(rolled: Rolled) -> str:
-    sources, ports = _top(rolled, "rejected_sources"), _top(rolled, "rejected_ports")
+    sources, ports = top_of(rolled, "rejected_sources"), top_of(rolled, "rejected_ports")
     if not sources or not ports:
         return ""
     return f", most often from {sources[0]['address']}, most often to port {ports[0]['port']}"
 
 
 def _rejected_port(rolled: Rolled, before: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
-    known = {port for past in before for port in past.rejected_ports}
-    return _new_reject(rolled, before, limit, "rejected_ports", "port", known, "to port")
+    return _new_reject(rolled, before, limit, "rejected_ports", "port", "to port")
 
 
 def _rejected_source(rolled: Rolled, before: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
-    known = {source for past in before for source in past.rejected_sources}
-    return _new_reject(rolled, before, limit, "rejected_sources", "address", known, "from")
+    return _new_reject(rolled, before, limit, "rejected_sources", "address", "from")
 
 
 def _new_reject(
@@ -117,27 +96,28 @@ def _new_reject(
     limit: Mapping[str, float],
     top: str,
     label: str,
-    known: Container[Any],
     words: str,
 ) -> _Held | None:
     if len(before) < limit["history"]:
         return None
-    for entry in _top(rolled, top):
-        if entry["flows"] >= limit["flows"] and entry[label] not in known:
+    many = [entry for entry in top_of(rolled, top) if entry["flows"] >= limit["flows"]]
+    known = {name for past in before for name in getattr(past, top)} if many else ()
+    for entry in many:
+        if entry[label] not in known:
             message = f"{entry['flows']:,} flows {words} {entry[label]} were rejected, and it was not rejected before"
             return entry["flows"], limit["flows"], message
     return None
 
 
 def _port_scan(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
-    found = max(_top(rolled, "rejected_sources"), key=lambda entry: entry["ports"], default=None)
+    found = max(top_of(rolled, "rejected_sources"), key=lambda entry: entry["ports"], default=None)
     if found is None or found["ports"] < limit["ports"]:
         return None
     return found["ports"], limit["ports"], f"{found['address']} was rejected at {found['ports']:,} ports"
 
 
 def _unanswered(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
-    for entry in _top(rolled, "unanswered"):
+    for entry in top_of(rolled, "unanswered"):
         if entry["missing"] >= max(limit["connections"], limit["share"] * entry["begun"]):
             message = (
                 f"{entry['missing']:,} of {entry['begun']:,} connections to {entry['address']} port {entry['port']} "
@@ -164,10 +144,12 @@ def _bytes_spike(rolled: Rolled, before: Sequence[Past], limit: Mapping[str, flo
 
 
 def _silent(rolled: Rolled, before: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
+    if rolled["flows"] or not rolled["nodata"]:
+        return None
     quiet = int(limit["windows"])
     at = max(0, len(before) - quiet + 1)
     earlier, now = before[:at], before[at:]
-    if rolled["flows"] or not rolled["nodata"] or len(now) < quiet - 1 or any(past.flows for past in now):
+    if len(now) < quiet - 1 or any(past.flows for past in now):
         return None
     if sum(past.flows > 0 for past in earlier) < limit["history"]:
         return None
@@ -179,11 +161,6 @@ def _skipdata(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> 
     if skipped < limit["records"]:
         return None
     return skipped, limit["records"], f"AWS skipped data ({skipped} SKIPDATA): sums are a lower bound"
-
-
-def _top(rolled: Rolled, name: str) -> Sequence[Mapping[str, Any]]:
-    found: Sequence[Mapping[str, Any]] = rolled.get("top", {}).get(name, ())
-    return found
 
 
 KINDS: Mapping[str, Kind] = {
@@ -295,7 +272,7 @@ def evaluate(rules: Sequence[Rule], new: Mapping[int, Rolled], past: Mapping[int
     found: dict[str, list[Finding]] = {rule.name: [] for rule in rules}
     for start in sorted(new):
         at = bisect_left(starts, start)
-        before = [past[known] for known in starts[max(0, at - HELD) : at]]
+        before = Before(past, starts, max(0, at - HELD), at)
         for rule in rules:
             held = KINDS[rule.kind].check(new[start], before, rule.thresholds)
             if held:

@@ -116,6 +116,8 @@ class AlertStore:
                 break
             changes: list[tuple[Subject, _Change]] = []
             for subject, hits in self._read(todo).items():
+                if not hits and not todo[subject].findings:
+                    continue  # nearly all of them
                 for change in _changes(subject, todo, hits):
                     if change.hit and change.hit["_source"] == change.document:
                         current.append(Current(change.document, change.before))

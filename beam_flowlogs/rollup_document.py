@@ -5,7 +5,7 @@ Written as text around the numbers: to build the document as an object first cos
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
 from typing import Any
@@ -49,8 +49,8 @@ class MergedRollUp:
         *,
         changed: bool = True,
     ) -> None:
-        self._key, self._parts, self._dimensions, self._pane = key, parts, dimensions, pane
-        self.changed = changed
+        self._key, self._parts, self._pane = key, parts, pane
+        self.dimensions, self.changed = dimensions, changed
         self._totals = _totals([part[0] for part in parts.values()])
 
     @cached_property
@@ -61,7 +61,7 @@ class MergedRollUp:
     def document(self) -> bytes:
         """Return the document."""
         key, totals, parts = self._key, self._totals, list(self._parts.values())
-        before, after = _about(tuple(self._dimensions.items()), key.key_type == "interface")
+        before, after = _about(tuple(self.dimensions.items()), key.key_type == "interface")
         name = to_json(key.key)
         pane = f',"pane":"{self._pane}"' if self._pane else ""
         return b"".join(
@@ -93,11 +93,6 @@ class MergedRollUp:
             seen["top"] = self._details["top"]
         return seen
 
-    def about(self) -> bytes:
-        """Return what the document says of the roll-up's key, as a JSON object."""
-        before, after = _about(tuple(self._dimensions.items()), self._key.key_type == "interface")
-        return b"{" + (before + to_json(self._key.key) + after if after else before)[1:] + b"}"
-
 
 def _totals(counters: Sequence[Sequence[int]]) -> Sequence[int]:
     """Return the sums; a part that an earlier version stored has fewer counters: what it did not count is 0."""
@@ -121,15 +116,21 @@ def _head(window_s: int, start_s: int, key_type: str) -> bytes:
     return orjson.dumps(document).partition(orjson.dumps(_HOLE))[0]
 
 
-@lru_cache(maxsize=10_000)
-def _about(dimensions: tuple[tuple[str, str], ...], is_interface: bool) -> tuple[bytes, bytes]:
-    """Return what documents say of their key, each field after a comma: what is before its name, and what is after."""
+def about_key(key_type: str, key: str, dimensions: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return what documents say of a key: the fields of what is known of it."""
     about: dict[str, Any] = {}
     for name, value in dimensions:
         if value:
             put(about, DIMENSIONS[name], value)
-    if is_interface:
-        put(about, "aws.vpcflow.interface_id", _HOLE)
+    if key_type == "interface":
+        put(about, "aws.vpcflow.interface_id", key)
+    return about
+
+
+@lru_cache(maxsize=10_000)
+def _about(dimensions: tuple[tuple[str, str], ...], is_interface: bool) -> tuple[bytes, bytes]:
+    """Return what documents say of their key, each field after a comma: what is before its name, and what is after."""
+    about = about_key("interface" if is_interface else "", _HOLE, dimensions)
     before, _, after = orjson.dumps(about)[1:-1].partition(orjson.dumps(_HOLE))
     return (b"," + before if before else b""), after
 

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from beam_flowlogs.alert_rules import DEFAULT_RULES, Finding, Past, Rolled, evaluate
+from beam_flowlogs.alert_past import Past, Rolled
+from beam_flowlogs.alert_rules import DEFAULT_RULES, Finding, evaluate
 from beam_flowlogs.document import Origin
 from beam_flowlogs.fields import TRANSIT_GATEWAY_FORMAT, vpc_format
 from beam_flowlogs.generate import GeneratorConfig, Truth, generate

@@ -9,7 +9,8 @@ import pytest
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.alert_history import AlertHistory, Series
-from beam_flowlogs.alert_rules import DEFAULT_RULES, Past, evaluate
+from beam_flowlogs.alert_past import Past
+from beam_flowlogs.alert_rules import DEFAULT_RULES, evaluate
 from beam_flowlogs.elastic.patience import NotReadable
 
 START = 1_764_000_000 // 3600 * 3600

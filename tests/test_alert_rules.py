@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from beam_flowlogs.alert_rules import DEFAULT_RULES, KINDS, Finding, Past, Rule, evaluate, read_rules
+from beam_flowlogs.alert_past import Past
+from beam_flowlogs.alert_rules import DEFAULT_RULES, KINDS, Finding, Rule, evaluate, read_rules
 
 START = 1_764_000_000
 

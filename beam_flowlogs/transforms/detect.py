@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -16,13 +16,15 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.alert_history import AlertHistory, Series
 from beam_flowlogs.alert_notice import is_recent, notify
-from beam_flowlogs.alert_rules import Past, Rolled, evaluate
+from beam_flowlogs.alert_past import Past, Rolled
+from beam_flowlogs.alert_rules import evaluate
 from beam_flowlogs.alert_store import AlertStore, Evaluated, Subject
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer, connect
 from beam_flowlogs.part_codec import shard_number
 from beam_flowlogs.refused import set_aside
 from beam_flowlogs.rollup import MergedRollUp, RollUpKey
+from beam_flowlogs.rollup_document import about_key
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
@@ -37,15 +39,16 @@ def encode_watched(
     found: Iterable[tuple[RollUpKey, MergedRollUp, Iterable[str]]],
 ) -> Iterator[Watched]:
     """Yield what the rules see of roll-ups, each given with the message token of every part merged."""
-    together: dict[tuple[int, int, int], tuple[dict[str, int], list[Any]]] = {}
+    together: dict[tuple[int, int, int], tuple[dict[str, int], dict[Any, int], list[Any]]] = {}
     for key, rollup, tokens in found:
         shard = shard_number(key.key_type, key.key)
-        merged, rows = together.setdefault((key.window_s, key.start, shard), ({}, []))
-        rows.append((key.key_type, key.key, rollup.seen(), orjson.Fragment(rollup.about())))
+        merged, said, rows = together.setdefault((key.window_s, key.start, shard), ({}, {}, []))
+        about = said.setdefault(tuple(rollup.dimensions.items()), len(said))
+        rows.append((key.key_type, key.key, about, rollup.seen()))
         for token in tokens:
             merged[token] = merged.get(token, 0) + 1
-    for (window_s, start, shard), (merged, rows) in together.items():
-        yield str(shard), orjson.dumps([start, window_s, merged, rows])
+    for (window_s, start, shard), (merged, said, rows) in together.items():
+        yield str(shard), orjson.dumps([start, window_s, merged, list(said), rows])
 
 
 class Detect(beam.PTransform):
@@ -94,7 +97,7 @@ class _EvaluateFn(beam.DoFn):
     def __init__(self, config: JobConfig) -> None:
         self._config = config
         self._new: dict[Series, dict[int, Rolled]] = {}
-        self._about: dict[Series, Mapping[str, Any]] = {}
+        self._about: dict[Series, Sequence[tuple[str, str]]] = {}
         self._merged: Counter[str] = Counter()
         self._held = 0
         self._opened = Metrics.counter("flowlogs", "alerts_opened")
@@ -117,11 +120,11 @@ class _EvaluateFn(beam.DoFn):
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
         _, found = element
         for data in sorted(found, key=_start_of):  # the past first: what is held may be evaluated in between
-            start, window_s, merged, rows = orjson.loads(data)
-            for key_type, key, seen, about in rows:
+            start, window_s, merged, said, rows = orjson.loads(data)
+            for key_type, key, about, seen in rows:
                 series = Series(window_s, key_type, key)
                 self._new.setdefault(series, {})[start] = seen
-                self._about[series] = about
+                self._about[series] = said[about]
             self._merged.update(merged)
             self._held += len(rows)
             if self._held >= _WINDOWS_AT_ONCE:
@@ -144,8 +147,8 @@ class _EvaluateFn(beam.DoFn):
         for series, past in self._history.extend(new).items():
             newest = max(past)
             for name, findings in evaluate(rules, self._new[series], past).items():
-                subject = Subject(name, *series)
-                evaluated[subject] = Evaluated(by_name[name], findings, newest, self._about[series])
+                about = about_key(*series[1:], self._about[series]) if findings else {}
+                evaluated[Subject(name, *series)] = Evaluated(by_name[name], findings, newest, about)
         self._bring_up_to_date(evaluated)
         merged = self._merged
         self.start_bundle()

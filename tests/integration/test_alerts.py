@@ -18,7 +18,8 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs.alert_history import AlertHistory, Series
 from beam_flowlogs.alert_notice import AlertConfig, notify
-from beam_flowlogs.alert_rules import Finding, Past, Rule
+from beam_flowlogs.alert_past import Past
+from beam_flowlogs.alert_rules import Finding, Rule
 from beam_flowlogs.alert_store import ALERT_INDEX, AlertStore, Evaluated, Subject, gap_s
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig

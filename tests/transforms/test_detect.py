@@ -10,7 +10,7 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_flowlogs.alert_history import Series
-from beam_flowlogs.alert_rules import Past
+from beam_flowlogs.alert_past import Past
 from beam_flowlogs.alert_store import MergedAlerts
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
