@@ -15,6 +15,8 @@ _TIMEOUT_S = 30
 _POLL_S = 0.5
 _DISTRIBUTION = re.compile(r"DistributionResult\{sum=(-?\d+), count=(\d+), min=(-?\d+), max=(-?\d+)\}")
 _ENDED = ("CANCELED", "FAILED", "FINISHED")
+_STOPPED = ("RUNNING", "CANCELLING", "CANCELED", "FINISHED")
+"""States of a job whose workers are told to end and that will not start again: RUNNING, if with a savepoint."""
 
 
 class FlinkError(RuntimeError):
@@ -33,6 +35,24 @@ class Job(NamedTuple):
     def ended(self) -> bool:
         """Whether the job is over."""
         return self.state in _ENDED
+
+
+class JobAt(NamedTuple):
+    """A job by its name, and the address of the Flink that runs it."""
+
+    flink_url: str
+    name: str
+
+    def is_stopped(self, timeout_s: float) -> bool:
+        """Tell a worker that has to end whether its job does so too, for good, rather than to start again.
+
+        Not known counts as no.
+        """
+        try:
+            jobs = FlinkRest(self.flink_url, timeout_s=timeout_s).jobs(self.name)
+        except FlinkError:
+            return False
+        return bool(jobs) and jobs[0].state in _STOPPED
 
 
 class Checkpoints(NamedTuple):
@@ -73,8 +93,9 @@ class Metrics(NamedTuple):
 class FlinkRest:
     """Flink's REST interface at ``url``, such as ``http://jobmanager:8081``."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._url = url.rstrip("/")
+        self._timeout_s = timeout_s
 
     def jobs(self, name: str) -> list[Job]:
         """Return the jobs of a name that Flink still knows, the latest first."""
@@ -194,7 +215,7 @@ class FlinkRest:
             method=method or ("GET" if body is None else "POST"),
         )
         try:
-            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as answer:  # noqa: S310 - as above
+            with urllib.request.urlopen(request, timeout=self._timeout_s) as answer:  # noqa: S310 - as above
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise FlinkError(f"Flink at {self._url} refuses {path}: {error.code} {_errors(error)}") from error

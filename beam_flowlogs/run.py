@@ -14,13 +14,14 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.object_key import SlotRange
 from beam_flowlogs.outcome import Outcome
 from beam_flowlogs.reject import Selection
-from beam_flowlogs.sqs_queue import MAX_RECEIVES, QueueConfig, keeper
+from beam_flowlogs.sqs_queue import MAX_RECEIVES, QueueConfig
 from beam_flowlogs.transforms.acknowledge import Acknowledge
 from beam_flowlogs.transforms.index_flow_logs import IndexFlowLogs
 from beam_flowlogs.transforms.list_objects import ListObjects
 from beam_flowlogs.transforms.metrics import forget_examples, read_outcome
 from beam_flowlogs.transforms.read_notifications import Announced, ReadNotifications, StreamNotifications
 from beam_flowlogs.transforms.replay_dead_letters import ReplayDeadLetters
+from beam_flowlogs.visibility import keeper
 
 _logger = logging.getLogger(__name__)
 

@@ -1,33 +1,29 @@
-"""An SQS queue: messages in, receipts out; and the keeper that holds messages while their objects are under way."""
+"""An SQS queue: messages in, receipts out."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
+from beam_flowlogs.flink_rest import JobAt
 from beam_flowlogs.s3_client import CONFIG, ObjectRejected, ObjectUnavailable, Retry, aws_session
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 __all__ = [
-    "Kept",
     "Message",
     "QueueConfig",
     "QueueRefused",
     "SqsQueue",
-    "VisibilityKeeper",
     "check_queue_url",
     "connect_queue",
-    "keeper",
 ]
 
 T = TypeVar("T")
@@ -42,9 +38,6 @@ MOST_VISIBILITY_S = 12 * 3600
 """The most seconds that SQS hides a message for."""
 MAX_RECEIVES = 20
 """Times that a message is tried, unless told otherwise. Outages count too, so it is more than a deadly object needs."""
-_WARN_EVERY_S = 60.0
-LONGEST_HOLD_S = 6 * 3600
-"""Seconds after which a message is no longer held: whatever has it under way then has lost it (SQS itself: 12 h)."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +49,7 @@ class QueueConfig:
     out more than ``max_receives`` times is set aside (0: never). ``visibility_s`` is how long a message is hidden from
     others; it is extended while the message is under way, so it only matters when a worker dies. AWS delivers flow logs
     ``delivery_delay_s`` after the fact at the latest: the watermark trails what is being received by so much.
+    ``job`` is where a worker that has to end asks whether it does so for good, and may give back what it holds.
     """
 
     urls: tuple[str, ...]
@@ -65,6 +59,7 @@ class QueueConfig:
     max_receives: int = MAX_RECEIVES
     visibility_s: int = VISIBILITY_S
     delivery_delay_s: int = 900
+    job: JobAt | None = None
 
     def __post_init__(self) -> None:
         if not self.urls:
@@ -189,128 +184,3 @@ def connect_queue(url: str, retry_for: float | None = None, visibility_s: int = 
 @functools.cache
 def _client_of(_pid: int) -> SQSClient:
     return aws_session().client("sqs", config=CONFIG)
-
-
-class Kept(NamedTuple):
-    """What a keeper holds now: messages, and the bytes of the objects that they announce."""
-
-    messages: int
-    bytes: int
-
-
-class _Held(NamedTuple):
-    queue: SqsQueue
-    size: int
-    since: float
-    hidden: float
-
-
-class VisibilityKeeper:
-    """Keeps messages hidden while their objects are under way, from a thread of its own.
-
-    A message is held from ``hold`` until ``let_go``; its process's death, or LONGEST_HOLD_S, gives it back. Every
-    message is extended when a third of its time has passed, so that two attempts may fail.
-    """
-
-    def __init__(self, *, every_s: float = 1.0) -> None:
-        self._every_s = every_s
-        self._held: dict[str, _Held] = {}
-        self._extended = self._expired = 0
-        self._lock = threading.Lock()
-        self._asking = threading.Lock()  # one at a time asks SQS, else what was just given back would be hidden again
-        self._thread: threading.Thread | None = None
-        self._warned = -_WARN_EVERY_S
-
-    def hold(self, queue: SqsQueue, sizes: Mapping[str, int]) -> None:
-        """Keep messages hidden from now on: receipts, and the bytes of the objects that they announce."""
-        now = time.monotonic()
-        with self._lock:
-            self._held.update((receipt, _Held(queue, size, now, now)) for receipt, size in sizes.items())
-            if self._thread is None or not self._thread.is_alive():  # none in this process, if that was forked
-                self._thread = threading.Thread(target=self._run, name="visibility", daemon=True)
-                self._thread.start()
-
-    def let_go(self, receipts: Iterable[str]) -> None:
-        """Hold messages no longer; they stay hidden for what is left of their time."""
-        with self._lock:
-            for receipt in receipts:
-                self._held.pop(receipt, None)
-
-    def kept(self) -> Kept:
-        """Return what is held now."""
-        with self._lock:
-            return Kept(len(self._held), sum(held.size for held in self._held.values()))
-
-    def news(self) -> tuple[int, int]:
-        """Return how often messages were extended, and found expired, since anybody asked: each is told of once."""
-        with self._lock:
-            news, self._extended, self._expired = (self._extended, self._expired), 0, 0
-        return news
-
-    def give_back(self) -> int:
-        """Make everything held visible again, as a job does that stops early; return how many."""
-        with self._asking:
-            with self._lock:
-                held, self._held = self._held, {}
-            for queue, receipts in _by_queue(held).items():
-                self._hide(queue, receipts, 0)
-        return len(held)
-
-    def extend(self) -> None:
-        """Hide anew what has used up a third of its time; forget what has expired or been held for too long.
-
-        A message that another process has deleted counts as expired here: that is how it is found out.
-        """
-        with self._asking:
-            now = time.monotonic()
-            with self._lock:
-                self._held = {at: held for at, held in self._held.items() if held.since > now - LONGEST_HOLD_S}
-                due = {at: held for at, held in self._held.items() if held.hidden <= now - held.queue.visibility_s / 3}
-            for queue, receipts in _by_queue(due).items():
-                expired = self._hide(queue, receipts, queue.visibility_s)
-                if expired is None:
-                    continue
-                self.let_go(expired)
-                with self._lock:
-                    self._extended += len(receipts) - len(expired)
-                    self._expired += len(expired)
-                    for receipt in receipts:
-                        if receipt in self._held:
-                            self._held[receipt] = self._held[receipt]._replace(hidden=now)
-
-    def _hide(self, queue: SqsQueue, receipts: Sequence[str], seconds: int) -> list[str] | None:
-        """Return what ``SqsQueue.hide`` does; None where it failed, whatever the reason: the others need their turn."""
-        try:
-            return queue.hide(receipts, seconds)
-        except Exception as error:
-            now = time.monotonic()
-            if now - self._warned >= _WARN_EVERY_S:
-                self._warned = now
-                _logger.warning(
-                    "%s: how long messages stay hidden could not be changed, they may be delivered again: %s",
-                    queue.url,
-                    error,
-                    exc_info=error,
-                )
-            return None
-
-    def _run(self) -> None:
-        while True:
-            time.sleep(self._every_s)
-            try:
-                self.extend()
-            except Exception:
-                _logger.exception("messages could not be kept hidden and may be delivered again")
-
-
-def _by_queue(held: Mapping[str, _Held]) -> dict[SqsQueue, list[str]]:
-    grouped: dict[SqsQueue, list[str]] = {}
-    for receipt, entry in held.items():
-        grouped.setdefault(entry.queue, []).append(receipt)
-    return grouped
-
-
-@functools.cache
-def keeper() -> VisibilityKeeper:
-    """Return this process's keeper."""
-    return VisibilityKeeper()

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "beam_flowlogs"
-BEAM_EDGE = ("transforms", "run.py", "beam_options.py")
+BEAM_EDGE = ("transforms", "run.py", "beam_options.py", "worker.py")
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -19,7 +19,7 @@ from beam_flowlogs.cli.report import print_json, warn_of_rejects, wide_console
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.elastic.setup import check_set_up
 from beam_flowlogs.flink_options import FlinkOptions
-from beam_flowlogs.flink_rest import FlinkRest, Job, Metrics
+from beam_flowlogs.flink_rest import FlinkRest, Job, JobAt, Metrics
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.sqs_queue import QueueConfig
 
@@ -140,6 +140,7 @@ def stream(
             max_receives=max_receives,
             visibility_s=visibility,
             delivery_delay_s=delivery_delay,
+            job=JobAt(flink_url, job_name) if flink_url else None,
         )
         flink = None if local else FlinkOptions(
             job_endpoint, worker_pool, job_name, parallelism, checkpoint_every, from_savepoint

@@ -223,16 +223,15 @@ class WorkerPool(_Supervised):
         self._variables = environment
 
     def _command(self) -> list[str]:
-        return [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={self.port}"]
+        # A program without arguments is what the pool takes. This Python, with everything that is installed beside it.
+        worker = self.folder / "worker"
+        worker.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m beam_flowlogs.worker "$@"\n')
+        worker.chmod(0o755)
+        pool = [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main"]
+        return [*pool, f"--service_port={self.port}", f"--container_executable={worker}"]
 
     def _environment(self) -> Mapping[str, str]:
-        # Beam starts workers as `python`: that has to be this one, with everything that is installed beside it.
-        programs = self.folder / "bin"
-        programs.mkdir(exist_ok=True)
-        python = programs / "python"
-        python.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} "$@"\n')
-        python.chmod(0o755)
-        return {**os.environ, **self._variables, "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+        return {**os.environ, **self._variables}
 
 
 class FlinkServers(NamedTuple):

@@ -12,8 +12,9 @@ from apache_beam.metrics import Metrics
 from apache_beam.transforms.userstate import ReadModifyWriteStateSpec
 
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.sqs_queue import connect_queue, keeper
+from beam_flowlogs.sqs_queue import connect_queue
 from beam_flowlogs.transforms.progress import Progress
+from beam_flowlogs.visibility import keeper
 
 
 class Acknowledge(beam.PTransform):

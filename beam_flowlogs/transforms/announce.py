@@ -16,9 +16,10 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.notification import NotificationRejected, parse_notification
 from beam_flowlogs.reject import DeadLetters, Reject, message_file, object_file
 from beam_flowlogs.s3_object import ObjectRef
-from beam_flowlogs.sqs_queue import MAX_RECEIVES, Message, SqsQueue, keeper
+from beam_flowlogs.sqs_queue import MAX_RECEIVES, Message, SqsQueue
 from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import Progress
+from beam_flowlogs.visibility import keeper
 
 _logger = logging.getLogger(__name__)
 

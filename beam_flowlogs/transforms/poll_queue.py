@@ -12,8 +12,9 @@ from apache_beam.transforms.userstate import TimerSpec, on_timer
 from apache_beam.utils.timestamp import Timestamp
 
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.sqs_queue import QueueConfig, connect_queue, keeper
+from beam_flowlogs.sqs_queue import QueueConfig, connect_queue
 from beam_flowlogs.transforms.announce import Announcement, Announcer
+from beam_flowlogs.visibility import keeper
 
 _ROUND_S = 0.2
 """Seconds of receiving before what was received is let go to the next step, which gets it at the end of a bundle."""
@@ -47,6 +48,10 @@ class PollFn(beam.DoFn):
         self._lost = Metrics.counter("flowlogs", "messages_lost_hold")
         self._waited = Metrics.distribution("flowlogs", "notification_wait_ms")
 
+    def setup(self) -> None:
+        """Tell the process which job it works for."""
+        keeper().job = self._queue.job
+
     @beam.DoFn.unbounded_per_element()
     def process(self, shard: tuple[str, str], timer=beam.DoFn.TimerParam(NEXT)) -> None:  # type: ignore[no-untyped-def]  # noqa: ARG002, B008
         """Begin to poll a shard."""
@@ -68,12 +73,14 @@ class PollFn(beam.DoFn):
         if self._full():
             time.sleep(_FULL_WAIT_S)
         while not self._full():
-            messages = queue.receive(wait_s)
+            with keeper().receiving() as may:
+                messages = queue.receive(wait_s) if may else []
+                announced = list(self._announcer.announce(queue, messages))
             now_ms = time.time() * 1000
             for message in messages:
                 oldest_ms = min(oldest_ms, message.sent_ms)
                 self._waited.update(max(0, int(now_ms - message.sent_ms)))
-            yield from self._announcer.announce(queue, messages)
+            yield from announced
             if not messages or time.monotonic() > until:
                 break
             wait_s = 0

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from beam_flowlogs.cli import app
 from beam_flowlogs.flink_options import FlinkOptions
-from beam_flowlogs.flink_rest import Distribution, FlinkError, FlinkRest
+from beam_flowlogs.flink_rest import Distribution, FlinkError, FlinkRest, JobAt
 
 RUN = CliRunner(env={"ELASTICSEARCH_URL": "http://127.0.0.1:1", "COLUMNS": "200"})
 STREAM = ["stream", "--queue-url", "http://127.0.0.1:1/q", "--bucket", "b"]
@@ -99,6 +99,25 @@ def test_the_job_that_runs_is_found_among_those_that_are_over_and_those_of_other
 
     assert FlinkRest(flink.url).running("flowlogs").id == "job-1"
     assert [job.id for job in FlinkRest(flink.url).jobs("flowlogs")] == ["job-2", "job-1", "job-0"]
+
+
+@pytest.mark.parametrize(
+    ("states", "is_stopped"),
+    [
+        (("FAILED", "RUNNING"), True),  # with a savepoint, until it is made and all workers have ended
+        (("CANCELLING",), True),
+        (("FINISHED",), True),
+        (("RUNNING", "RESTARTING"), False),
+        (("FAILING",), False),
+    ],
+)
+def test_a_worker_learns_whether_its_job_ends_for_good(
+    flink: FakeFlink, states: tuple[str, ...], is_stopped: bool
+) -> None:
+    flink.jobs(*states)
+
+    assert JobAt(flink.url, "flowlogs").is_stopped(10) == is_stopped
+    assert not JobAt(flink.url, "unknown").is_stopped(10)
 
 
 @pytest.mark.parametrize(

@@ -93,8 +93,15 @@ class Stream:
 
     def under_way(self) -> int:
         """Messages in the queue, received or not."""
-        found = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=["All"])["Attributes"]
-        return int(found["ApproximateNumberOfMessages"]) + int(found["ApproximateNumberOfMessagesNotVisible"])
+        return self._messages("ApproximateNumberOfMessages") + self.hidden()
+
+    def hidden(self) -> int:
+        """Messages that somebody has received and neither deleted nor given back."""
+        return self._messages("ApproximateNumberOfMessagesNotVisible")
+
+    def _messages(self, which: Any) -> int:
+        found = self.sqs.get_queue_attributes(QueueUrl=self.queue_url, AttributeNames=[which])
+        return int(found["Attributes"][which])
 
     def wait_for_documents(self, least: int = 1) -> None:
         """Wait until so many raw documents are there, with more to come."""

@@ -41,6 +41,8 @@ class Record:
         """Receipt -> keys of the objects that its message announced."""
         self.deleted: dict[str, float] = {}
         """Receipt -> when its deletion was first asked for."""
+        self.given_back: set[str] = set()
+        """Receipts whose messages were made visible again."""
 
     def elasticsearch(self, exchange: Exchange) -> None:
         """Note a bulk request."""
@@ -59,7 +61,7 @@ class Record:
                         self.merged[object_id].setdefault(target["_id"], exchange.ended)
 
     def aws(self, exchange: Exchange) -> None:
-        """Note a receipt or a deletion of messages."""
+        """Note a receipt, a deletion or a return of messages."""
         action = exchange.headers.get("x-amz-target", "")
         with self._lock:
             if action.endswith("ReceiveMessage"):
@@ -68,6 +70,9 @@ class Record:
             if action.endswith("DeleteMessageBatch"):
                 for entry in json.loads(exchange.body)["Entries"]:
                     self.deleted.setdefault(entry["ReceiptHandle"], exchange.began)
+            if action.endswith("ChangeMessageVisibilityBatch"):
+                entries = json.loads(exchange.body)["Entries"]
+                self.given_back.update(entry["ReceiptHandle"] for entry in entries if not entry["VisibilityTimeout"])
 
 
 def _keys(body: str) -> list[str]:

@@ -60,7 +60,10 @@ def test_a_job_with_other_steps_and_another_parallelism_goes_on_from_the_savepoi
     truth = stream.feed(4, default_start(6), records=20_000, slots=6)
     stream.wait_for_documents(truth.records // 20)
 
+    hidden = stream.hidden()
     savepoint = stream.run("stop", "--savepoint")
+    assert hidden > 0
+    assert stream.hidden() == 0, "on a clean stop, messages under way are given back at once"
     stream.start("--from-savepoint", savepoint, "--parallelism", "1", "--rollup-window", "60s,1h")
 
     stream.settle()

@@ -15,12 +15,13 @@ from apache_beam.utils.timestamp import Timestamp
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.reject import DeadLetters
-from beam_flowlogs.sqs_queue import QueueConfig, SqsQueue, VisibilityKeeper
+from beam_flowlogs.sqs_queue import QueueConfig, SqsQueue
 from beam_flowlogs.transforms import announce, poll_queue, read_notifications
 from beam_flowlogs.transforms.announce import Announcer, decode_ref
 from beam_flowlogs.transforms.poll_queue import PollFn, shard_key
 from beam_flowlogs.transforms.progress import Progress
 from beam_flowlogs.transforms.read_notifications import StreamNotifications
+from beam_flowlogs.visibility import VisibilityKeeper
 from tests.fake_sqs import FakeSqs
 
 URL = "https://sqs/q"
