@@ -110,7 +110,7 @@ def object_of(account: str, number: int, records: int) -> bytes:
     rest = f"10.1.0.1 {number} 443 6 10 840 {end - 60} {end} ACCEPT OK"
     lines = [" ".join(DEFAULT_FORMAT)]
     lines += [f"2 {account} eni-{at % _INTERFACES:017x} 10.0.0.{at % 250} {rest}" for at in range(records)]
-    return gzip.compress("\n".join(lines).encode())
+    return gzip.compress("".join(f"{line}\n" for line in lines).encode())
 
 
 if __name__ == "__main__":
