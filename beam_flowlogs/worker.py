@@ -12,6 +12,7 @@ import os
 import signal
 from types import FrameType
 
+import grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
 from beam_flowlogs.visibility import VisibilityKeeper, keeper
@@ -32,10 +33,18 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)  # after Beam's own
     os.dup2(2, 1)  # the pool leaves a pipe there that nobody reads: when it is full, who prints waits for ever
     signal.signal(signal.SIGTERM, _end)
-    SdkHarness(arguments.control_endpoint, worker_id=arguments.id).run()
+    try:
+        SdkHarness(arguments.control_endpoint, worker_id=arguments.id).run()
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.CANCELLED:
+            _logger.exception("the runner has gone")
+            os._exit(1)  # at once: threads that are left would keep messages hidden
+    # The runner has closed the connection in order. The pool's SIGTERM comes soon.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end()
 
 
-def _end(_number: int, _frame: FrameType | None) -> None:
+def _end(_number: int = 0, _frame: FrameType | None = None) -> None:
     give_back(keeper())
     os._exit(0)  # as a SIGTERM does: other threads may wait for what never comes
 
