@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--objects", type=int, default=200)
     parser.add_argument("--records", type=int, default=2500, help="records of an object")
+    parser.add_argument("--only", choices=("drain", "stream"), help="one of the two")
     parser.add_argument("--record", action="store_true", help="append to results.md")
     arguments, options = parser.parse_known_args()
     total = arguments.objects * arguments.records
@@ -60,12 +61,13 @@ def main() -> None:
         "| CPU-s per million | received again |"
     )
     print(head)
-    for name, measure in (("flowlogs drain", _drain), ("flowlogs stream on Flink", partial(_stream, options))):
+    ways = {"drain": _drain, "stream": partial(_stream, options)}
+    for name in [arguments.only] if arguments.only else ways:
         account = _announce(arguments.objects, arguments.records)
-        taken = measure(account, total)
+        taken = ways[name](account, total)
         times = f"{taken.found_s:.0f} | {taken.done_s:.0f} | {taken.pace:,.0f} | {taken.pace / arguments.records:.0f}"
         figures = f"{times} | {taken.cpu_s * 1e6 / total:.1f} | {taken.again}"
-        rows.append(f"| {name} | {arguments.objects:,} | {total:,} | {figures} |")
+        rows.append(f"| flowlogs {name} | {arguments.objects:,} | {total:,} | {figures} |")
         print(rows[-1], flush=True)
     if arguments.record:
         told = " ".join([f"--objects {arguments.objects} --records {arguments.records}", *options])
