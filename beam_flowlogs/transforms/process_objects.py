@@ -81,6 +81,7 @@ class _IndexFn(beam.DoFn):
             for name in ("objects", "objects_rejected", "documents", "duplicates", "rejects", "retries", "bulk_bytes")
         }
         self._latency = Metrics.distribution("flowlogs", "bulk_ms")
+        self._lag = Metrics.distribution("flowlogs", "event_lag_ms")
         self._sent: deque[_Sent] = deque()
 
     def start_bundle(self) -> None:
@@ -147,6 +148,9 @@ class _IndexFn(beam.DoFn):
             self._counters[name].inc(int(count))
         for latency in done.latencies:
             self._latency.update(latency)
+        if done.parts:
+            newest_ms = max(part.last_seen for _, part in done.parts)
+            self._lag.update(max(0, int(time.time() * 1000 - newest_ms)))
         level = logging.WARNING if done.reason or done.rejected else logging.INFO
         _logger.log(
             level,

@@ -86,6 +86,19 @@ def test_an_object_is_sent_while_the_one_before_it_waits_for_its_answer(
     assert [part.timestamp for part in parts] == [Timestamp(1764000000)] * 2
 
 
+def test_the_time_from_the_newest_record_to_its_durable_document_is_told(
+    make_fn: MakeFn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lags: list[int] = []
+    fn = make_fn()
+    monkeypatch.setattr(fn._lag, "update", lags.append)
+    process(fn, "a.log")
+    assert lags == []
+    list(fn.finish_bundle())
+    now = time.time()
+    assert lags == [pytest.approx((now - 1764000059) * 1000, abs=5000)]
+
+
 def test_no_more_objects_are_under_way_than_bodies_may_be(server: FakeElasticsearch, make_fn: MakeFn) -> None:
     fn = make_fn(concurrency=2)
     progress = [told(process(fn, f"{name}.log")) for name in "abcd"]
