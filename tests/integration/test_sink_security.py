@@ -78,12 +78,12 @@ def test_a_password_or_a_bearer_token_will_do_as_well(
     if kind == "bearer":  # this account of Elastic's may write to logs-*, and its tokens need no subscription
         made = admin.security.create_service_token(namespace="elastic", service="fleet-server", name="sink")
         (tmp_path / "token").write_text(made["token"]["value"])
-        credentials = {"bearer": f"file:{tmp_path / 'token'}"}
+        config = ElasticsearchConfig((server.url,), bearer=f"file:{tmp_path / 'token'}", ca_certs=str(server.ca_path))
     else:
-        credentials = {"username": "elastic", "password": f"file:{server.password_file}"}
+        password = f"file:{server.password_file}"
+        config = ElasticsearchConfig((server.url,), username="elastic", password=password, ca_certs=str(server.ca_path))
     index = make_index(admin, "logs")
-    sink = writer(ElasticsearchConfig((server.url,), ca_certs=str(server.ca_path), **credentials))
-    result = sink.write(items(index, COUNT))
+    result = writer(config).write(items(index, COUNT))
     assert result.retries == 0
     assert_exact(admin, index, COUNT, result)
 
