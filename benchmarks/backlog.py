@@ -61,7 +61,7 @@ def main() -> None:
         "| CPU-s per million | received again |"
     )
     print(head)
-    ways = {"drain": _drain, "stream": partial(_stream, options)}
+    ways: dict[str, Callable[[str, int], Taken]] = {"drain": _drain, "stream": partial(_stream, options)}
     for name in [arguments.only] if arguments.only else ways:
         account = _announce(arguments.objects, arguments.records)
         taken = ways[name](account, total)
