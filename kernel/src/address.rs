@@ -17,15 +17,14 @@ pub fn parse_addresses(
     mut is_v6: Room<u8>,
     mut valid: Room<u8>,
 ) -> PyResult<()> {
-    let texts = Strings::new(offsets, data, there)?;
+    let strings = Strings::new(offsets, data, there)?;
+    let texts = strings.texts();
     let (packed, is_v6, valid) = (packed.as_mut_slice(), is_v6.as_mut_slice(), valid.as_mut_slice());
     check_size("the packed addresses", packed.len(), 16 * texts.len())?;
     check_size("the families", is_v6.len(), texts.len())?;
     check_size("the validity", valid.len(), texts.len())?;
     py.detach(|| {
-        for row in (0..texts.len()).filter(|&row| texts.is_valid(row)) {
-            let (begin, end) = texts.bounds(row);
-            let text = &texts.data()[begin..end];
+        for (row, text) in (0..texts.len()).filter_map(|row| Some((row, texts.get(row)?))) {
             let place = &mut packed[16 * row..16 * row + 16];
             if let Some(quads) = parse_v4(text) {
                 place[..4].copy_from_slice(&quads);

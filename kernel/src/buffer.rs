@@ -63,11 +63,19 @@ pub fn check_size(name: &str, found: usize, expected: usize) -> PyResult<()> {
     Err(PyValueError::new_err(format!("{name} has {found} elements, not {expected}")))
 }
 
-/// Strings of an Arrow column: where each begins (and the last one ends) in the data, and whether it is there (1) or null (0).
+/// The buffers of an Arrow column of strings.
 pub struct Strings {
     offsets: Shared<i32>,
     data: Shared<u8>,
     valid: Option<Shared<u8>>,
+}
+
+/// Strings: where each begins (and the last one ends) in the data, and whether it is there (1) or null (0).
+#[derive(Clone, Copy)]
+pub struct Texts<'a> {
+    offsets: &'a [i32],
+    data: &'a [u8],
+    valid: Option<&'a [u8]>,
 }
 
 impl Strings {
@@ -86,26 +94,44 @@ impl Strings {
         Ok(Strings { offsets, data, valid })
     }
 
+    pub fn texts(&self) -> Texts<'_> {
+        Texts {
+            offsets: self.offsets.as_slice(),
+            data: self.data.as_slice(),
+            valid: self.valid.as_ref().map(Shared::as_slice),
+        }
+    }
+}
+
+impl<'a> Texts<'a> {
     pub fn len(&self) -> usize {
-        self.offsets.as_slice().len() - 1
+        self.offsets.len() - 1
     }
 
-    pub fn data(&self) -> &[u8] {
-        self.data.as_slice()
+    pub fn data(&self) -> &'a [u8] {
+        self.data
     }
 
     /// Where a string begins and ends in the data; a null is empty.
     #[inline(always)]
     pub fn bounds(&self, at: usize) -> (usize, usize) {
-        let offsets = self.offsets.as_slice();
-        let begin = offsets[at] as usize;
-        match &self.valid {
-            Some(valid) if valid.as_slice()[at] == 0 => (begin, begin),
-            _ => (begin, offsets[at + 1] as usize),
+        let begin = self.offsets[at] as usize;
+        if self.is_valid(at) {
+            (begin, self.offsets[at + 1] as usize)
+        } else {
+            (begin, begin)
         }
     }
 
-    pub fn is_valid(&self, at: usize) -> bool {
-        self.valid.as_ref().is_none_or(|valid| valid.as_slice()[at] != 0)
+    /// A string, or nothing where it is null.
+    #[inline(always)]
+    pub fn get(&self, at: usize) -> Option<&'a [u8]> {
+        let (begin, end) = self.bounds(at);
+        self.is_valid(at).then(|| &self.data[begin..end])
+    }
+
+    #[inline(always)]
+    fn is_valid(&self, at: usize) -> bool {
+        self.valid.is_none_or(|valid| valid[at] != 0)
     }
 }

@@ -14,14 +14,11 @@ pub fn code_strings(
     most: usize,
     mut codes: Room<i32>,
 ) -> PyResult<Option<Vec<u32>>> {
-    let texts = Strings::new(offsets, data, valid)?;
+    let strings = Strings::new(offsets, data, valid)?;
+    let texts = strings.texts();
     let codes = codes.as_mut_slice();
     check_size("the buffer for the codes", codes.len(), texts.len())?;
-    let text = |row: usize| {
-        let (begin, end) = texts.bounds(row);
-        texts.is_valid(row).then(|| &texts.data()[begin..end])
-    };
-    Ok(py.detach(|| code(codes, most, text, |text| text.map_or(0, hash_of_text))))
+    Ok(py.detach(|| code(codes, most, |row| texts.get(row), |text| text.map_or(0, hash_of_text))))
 }
 
 /// The same of numbers.
@@ -35,10 +32,9 @@ pub fn code_numbers(
 ) -> PyResult<Option<Vec<u32>>> {
     let (numbers, codes) = (numbers.as_slice(), codes.as_mut_slice());
     check_size("the buffer for the codes", codes.len(), numbers.len())?;
-    if let Some(valid) = &valid {
-        check_size("validity", valid.as_slice().len(), numbers.len())?;
-    }
-    let number = |row: usize| valid.as_ref().is_none_or(|valid| valid.as_slice()[row] != 0).then_some(numbers[row]);
+    let valid = valid.as_ref().map(Shared::as_slice);
+    check_size("validity", valid.map_or(numbers.len(), <[u8]>::len), numbers.len())?;
+    let number = |row: usize| valid.is_none_or(|valid| valid[row] != 0).then_some(numbers[row]);
     Ok(py.detach(|| code(codes, most, number, |number| number.map_or(0, |number| mixed(number as u64)))))
 }
 

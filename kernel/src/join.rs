@@ -3,7 +3,7 @@
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::buffer::{check_size, Room, Shared, Strings};
+use crate::buffer::{check_size, Room, Shared, Strings, Texts};
 
 enum Segment {
     Literal(Vec<u8>),
@@ -38,7 +38,8 @@ impl Join {
     fn new(py: Python<'_>, segments: Vec<Given>) -> PyResult<Self> {
         let rows = segments.iter().find_map(rows_of).ok_or_else(|| PyValueError::new_err("no segment has rows"))?;
         let segments = segments.into_iter().map(|segment| checked(rows, segment)).collect::<PyResult<Vec<_>>>()?;
-        let size = py.detach(|| segments.iter().map(|segment| bytes_of(rows, segment)).sum());
+        let columns: Vec<_> = segments.iter().map(Segment::column).collect();
+        let size = py.detach(|| columns.iter().map(|column| column.size(rows)).sum());
         if size > i32::MAX as usize {
             return Err(PyOverflowError::new_err("the joined rows are larger than 2 GiB"));
         }
@@ -50,50 +51,76 @@ impl Join {
         let (out, offsets) = (out.as_mut_slice(), offsets.as_mut_slice());
         check_size("the buffer for the rows", out.len(), self.size)?;
         check_size("the buffer for the offsets", offsets.len(), self.rows + 1)?;
-        py.detach(|| self.fill(out, offsets));
+        let columns: Vec<_> = self.segments.iter().map(Segment::column).collect();
+        py.detach(|| fill(&columns, out, offsets));
         Ok(())
     }
 }
 
-impl Join {
-    fn fill(&self, out: &mut [u8], offsets: &mut [i32]) {
-        let mut at = 0;
-        for row in 0..self.rows {
-            offsets[row] = at as i32;
-            for segment in &self.segments {
-                let (data, begin, end) = match segment {
-                    Segment::Literal(text) => (text.as_slice(), 0, text.len()),
-                    Segment::Rows(strings) => piece(strings, row),
-                    Segment::Coded(strings, codes) => piece(strings, codes.as_slice()[row] as usize),
-                    Segment::Numbers(numbers) => {
-                        at = write_number(numbers.as_slice()[row], out, at);
-                        continue;
-                    }
-                };
-                copy(data, begin, end - begin, out, at);
-                at += end - begin;
-            }
+/// A segment's memory.
+#[derive(Clone, Copy)]
+enum Column<'a> {
+    Literal(&'a [u8]),
+    Rows(Texts<'a>),
+    Coded(Texts<'a>, &'a [i32]),
+    Numbers(&'a [i64]),
+}
+
+impl Segment {
+    fn column(&self) -> Column<'_> {
+        match self {
+            Segment::Literal(text) => Column::Literal(text),
+            Segment::Rows(strings) => Column::Rows(strings.texts()),
+            Segment::Coded(strings, codes) => Column::Coded(strings.texts(), codes.as_slice()),
+            Segment::Numbers(numbers) => Column::Numbers(numbers.as_slice()),
         }
-        offsets[self.rows] = at as i32;
     }
 }
 
-#[inline(always)]
-fn piece(strings: &Strings, at: usize) -> (&[u8], usize, usize) {
-    let (begin, end) = strings.bounds(at);
-    (strings.data(), begin, end)
+impl Column<'_> {
+    fn size(&self, rows: usize) -> usize {
+        let size = |texts: &Texts<'_>, at: usize| {
+            let (begin, end) = texts.bounds(at);
+            end - begin
+        };
+        match self {
+            Column::Literal(text) => rows * text.len(),
+            Column::Rows(texts) => (0..rows).map(|row| size(texts, row)).sum(),
+            Column::Coded(texts, codes) => codes.iter().map(|&code| size(texts, code as usize)).sum(),
+            Column::Numbers(numbers) => numbers.iter().map(|&number| digits(number)).sum(),
+        }
+    }
 }
 
-/// Copy `size` bytes. Short pieces go as one block of fixed size wherever that stays inside both: what it writes too
-/// much is overwritten by the next piece.
+fn fill(columns: &[Column<'_>], out: &mut [u8], offsets: &mut [i32]) {
+    let mut at = 0;
+    let (last, begins) = offsets.split_last_mut().expect("there is one more than rows");
+    for (row, begin) in begins.iter_mut().enumerate() {
+        *begin = at as i32;
+        for column in columns {
+            at = match column {
+                Column::Literal(text) => copy(text, (0, text.len()), out, at),
+                Column::Rows(texts) => copy(texts.data(), texts.bounds(row), out, at),
+                Column::Coded(texts, codes) => copy(texts.data(), texts.bounds(codes[row] as usize), out, at),
+                Column::Numbers(numbers) => write_number(numbers[row], out, at),
+            };
+        }
+    }
+    *last = at as i32;
+}
+
+/// Copy what lies within `bounds`, and return where it ends. Short pieces go as one block of fixed size wherever that
+/// stays inside both: what it writes too much is overwritten by the next piece.
 #[inline(always)]
-fn copy(from: &[u8], begin: usize, size: usize, to: &mut [u8], at: usize) {
+fn copy(from: &[u8], (begin, end): (usize, usize), to: &mut [u8], at: usize) -> usize {
     const BLOCK: usize = 32;
+    let size = end - begin;
     if size <= BLOCK && begin + BLOCK <= from.len() && at + BLOCK <= to.len() {
         to[at..at + BLOCK].copy_from_slice(&from[begin..begin + BLOCK]);
     } else {
-        to[at..at + size].copy_from_slice(&from[begin..begin + size]);
+        to[at..at + size].copy_from_slice(&from[begin..end]);
     }
+    at + size
 }
 
 /// Write a number that is not negative, and return where it ends.
@@ -138,26 +165,13 @@ fn checked(rows: usize, given: Given) -> PyResult<Segment> {
     };
     let strings = Strings::new(offsets, data, valid)?;
     let Some(codes) = codes else {
-        check_size("a column", strings.len(), rows)?;
+        check_size("a column", strings.texts().len(), rows)?;
         return Ok(Segment::Rows(strings));
     };
     check_size("a column's codes", codes.as_slice().len(), rows)?;
-    let known = strings.len() as i32;
+    let known = strings.texts().len() as i32;
     if codes.as_slice().iter().any(|&code| code < 0 || code >= known) {
         return Err(PyValueError::new_err("a code has no value"));
     }
     Ok(Segment::Coded(strings, codes))
-}
-
-fn bytes_of(rows: usize, segment: &Segment) -> usize {
-    let size = |strings: &Strings, at: usize| {
-        let (begin, end) = strings.bounds(at);
-        end - begin
-    };
-    match segment {
-        Segment::Literal(text) => rows * text.len(),
-        Segment::Rows(strings) => (0..rows).map(|row| size(strings, row)).sum(),
-        Segment::Coded(strings, codes) => codes.as_slice().iter().map(|&code| size(strings, code as usize)).sum(),
-        Segment::Numbers(numbers) => numbers.as_slice().iter().map(|&number| digits(number)).sum(),
-    }
 }
