@@ -21,7 +21,7 @@ help:
 # Touched last, so that an interrupted installation is done again. The demo needs none of the developers' tools.
 $(VENV)/installed: EXTRA := dev
 $(VENV)/runs: EXTRA := local
-$(VENV)/installed $(VENV)/runs: pyproject.toml setup.py
+$(VENV)/installed $(VENV)/runs: pyproject.toml setup.py $(wildcard kernel/*.toml kernel/src/*.rs)
 	@echo "Creating $(VENV) and installing the package: some 400 MB, a few minutes the first time ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "Python 3.10 or newer is needed: make PYTHON=python3.11 ..."; exit 1; }
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,8 @@ test-elasticsearch-8: $(VENV)/installed
 lint: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	@if command -v cargo >/dev/null; then cd kernel && cargo fmt --check && cargo clippy --quiet --release -- -D warnings; \
+	else echo "No Rust compiler: the kernel is neither built nor checked, and its tests are skipped."; fi
 
 types: $(VENV)/installed
 	$(BIN)/mypy

@@ -208,7 +208,7 @@ def test_progress_renews_the_patience(server: FakeElasticsearch) -> None:
         return None if seen[name] > int(name) else (429, "es_rejected_execution_exception")
 
     server.item_fault = one_at_a_time
-    assert writer(server, retry_for=0.15, first_delay=0.04).write(items(12)).written == 12
+    assert writer(server, retry_for=0.6, first_delay=0.12).write(items(12)).written == 12
 
 
 def test_a_server_that_is_away_is_awaited(server: FakeElasticsearch) -> None:
