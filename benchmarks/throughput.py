@@ -44,6 +44,7 @@ from benchmarks.bodies import BUCKET, Bodies, cpu_s, replay
 from benchmarks.paced import AT_ONCE, serving
 from benchmarks.record import append
 
+_WARM_UP = 300_000
 _SLOTS = 4
 """Twenty minutes of six flow logs: at a million records, objects of 40,000, a busy account's."""
 
@@ -89,9 +90,9 @@ def _backfill(url: str, location: str, letters: str) -> Wire:
     return watch.wire
 
 
-def _loop(url: str, bodies: Bodies) -> Wire:
+def _loop(url: str, bodies: Bodies, documents: int | None = None) -> Wire:
     with Elasticsearch(url, request_timeout=600, serializers=SERIALIZERS) as client:
-        replay(client, bodies.read(), BulkConfig().concurrency)
+        replay(client, bodies.read(documents), BulkConfig().concurrency)
     return Wire()
 
 
@@ -155,6 +156,10 @@ class Bench:
     def close(self) -> None:
         """End the server."""
         self._server.stop()
+
+    def warm_up(self) -> None:
+        """Let the server's compiler see the work."""
+        _loop(self._url, self._bodies, _WARM_UP)
 
     def start(self) -> Run:
         """A backfill of nothing."""
@@ -220,7 +225,7 @@ def main() -> None:
     """Measure, print the table, and with ``--record`` append it to results.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.throughput", description=__doc__)
     parser.add_argument("--records", type=int, default=1_000_000, help="records of a pass (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="passes of each after one to warm up (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="passes of each, after a warm-up (%(default)s)")
     parser.add_argument("--cores", choices=("own", "shared"), action="append", help="default: one after the other")
     parser.add_argument("--paced", type=int, metavar="RATE", help="a stand-in that takes so many records a second")
     parser.add_argument("--record", action="store_true", help="append the table to results.md")
@@ -257,14 +262,13 @@ def main() -> None:
 
 def _measured(name: str, bench: Bench, server_cores: int, options: argparse.Namespace) -> list[str]:
     lines, ratios, without_start = [], [], []
-    for number in range(options.rounds + 1):
+    bench.warm_up()
+    for number in range(1, options.rounds + 1):
         if number % 2:
             loop, backfill = bench.loop(), bench.backfill()
         else:
             backfill, loop = bench.backfill(), bench.loop()
         start = bench.start()
-        if number == 0:
-            continue
         ratios.append(loop.seconds / backfill.seconds)
         without_start.append(loop.seconds / (backfill.seconds - start.seconds))
         lines.append(_row(name, number, server_cores, options.records, loop, backfill, start))
