@@ -106,6 +106,7 @@ VARIANTS: Mapping[str, Variant] = {
     "logsdb, sorted by time": Variant(LOGSDB | _sorted("@timestamp")),
     "**logsdb, sorted by interface and time**": Variant(_CHOSEN),
     "... with stored source": Variant(_CHOSEN | _STORED),
+    "... arrays in any order": Variant(_CHOSEN | {"mapping": {"synthetic_source_keep": "none"}}),
     "... no address indexed": Variant(_CHOSEN, _addresses_not_indexed),
     "... of the addresses only related.ip indexed": Variant(_CHOSEN, _only_related_indexed),
     "... interface and community id indexed too": Variant(_CHOSEN, _interface_indexed),
