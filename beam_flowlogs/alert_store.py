@@ -24,7 +24,7 @@ from beam_flowlogs.elastic.patience import patiently
 
 ALERT_INDEX = "flowlogs-alerts"
 
-ABOUT = ("cloud", "aws")
+ABOUT = ("cloud", "aws", "service")
 """What a roll-up's document says of its key, and its alerts say too."""
 
 _GAP_S = 900

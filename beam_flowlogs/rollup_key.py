@@ -32,6 +32,7 @@ DIMENSIONS: Mapping[str, str] = {
     "vpc_id": "aws.vpcflow.vpc_id",
     "subnet_id": "aws.vpcflow.subnet_id",
     "instance_id": "cloud.instance.id",
+    "ecs_service_name": "service.name",
 }
 """What is said of a roll-up's key, by column, and where its document says it."""
 

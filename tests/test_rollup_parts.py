@@ -134,6 +134,17 @@ def test_account_and_region_come_from_the_objects_key_where_records_do_not_tell(
     assert part.dimensions == {"account_id": ACCOUNT, "region": REGION}
 
 
+def test_the_ecs_service_is_told_where_it_is_logged() -> None:
+    names = [*NAMES, "ecs-service-name"]
+    ((key, part),) = parts_of([OK, OK | {"ecs-service-name": "shop"}], names)
+
+    document = merged(key, None, [part])
+
+    assert document is not None
+    assert document["service"] == {"name": "shop"}
+    assert document["aws"]["vpcflow"] == {"interface_id": "eni-1"}
+
+
 def test_sums_are_exact_beyond_what_a_double_holds() -> None:
     ((_, part),) = parts_of([OK | {"bytes": 2**48}] * 32 + [OK | {"bytes": 1}])
 
