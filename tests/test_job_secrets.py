@@ -23,7 +23,7 @@ VALUE = "hunter2-very-secret"
 QUEUE = "https://sqs.eu-west-1.amazonaws.com/123456789012/flow-logs"
 JOBS: dict[str, Callable[[JobConfig], Any]] = {
     "drain": lambda config: drain(config, QUEUE, []),
-    "backfill": lambda config: backfill(config, ["s3://flow-logs/"], []),
+    "backfill": lambda config: backfill(config, ["s3://flow-logs/"], ["--runner=PortableRunner"]),
     "replay": lambda config: replay(config, Selection(), []),
     "stream": lambda config: stream(config, QueueConfig((QUEUE,)), []),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -11,9 +11,12 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.object_key import SlotRange
 from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.s3_client import s3_client
-from beam_flowlogs.s3_object import list_objects, parse_s3_url
+from beam_flowlogs.s3_object import ObjectRef, list_objects, parse_s3_url
 from beam_flowlogs.transforms.announce import encode_ref
 from beam_flowlogs.transforms.progress import NO_MESSAGE
+
+SKIPPED = ("dead_letters_skipped", "undated_skipped")
+"""Counters of objects that are left out."""
 
 
 class ListObjects(beam.PTransform):
@@ -42,19 +45,27 @@ class _ListFn(beam.DoFn):
     def __init__(self, config: JobConfig, slots: SlotRange) -> None:
         self._config = config
         self._slots = slots
-        self._dead_letters = Metrics.counter("flowlogs", "dead_letters_skipped")
-        self._undated = Metrics.counter("flowlogs", "undated_skipped")
+        self._skipped = {name: Metrics.counter("flowlogs", name) for name in SKIPPED}
 
     def process(self, element: tuple[str, str]) -> Iterator[tuple[str, bytes]]:
-        bucket, prefix = element
-        dead_letters = DeadLetters(self._config.dead_letters)
-        retry_for, next_key = self._config.retry_for, self._slots.next_key
-        for ref in list_objects(s3_client(), bucket, prefix, next_key=next_key, retry_for=retry_for):
-            if dead_letters.holds(ref):
-                self._dead_letters.inc()
-            elif not ref.key.endswith("/"):  # a folder's marker, as consoles make them
-                wanted = self._slots.holds(ref.key)
-                if wanted:
-                    yield NO_MESSAGE, encode_ref(ref)
-                elif wanted is None:
-                    self._undated.inc()
+        for ref in log_files(*element, self._config, self._slots, self._skip):
+            yield NO_MESSAGE, encode_ref(ref)
+
+    def _skip(self, why: str) -> None:
+        self._skipped[why].inc()
+
+
+def log_files(
+    bucket: str, prefix: str, config: JobConfig, slots: SlotRange, skip: Callable[[str], None]
+) -> Iterator[ObjectRef]:
+    """Yield the log files of ``slots`` below a prefix; ``skip`` is told of each other object which of SKIPPED it is."""
+    dead_letters = DeadLetters(config.dead_letters)
+    for ref in list_objects(s3_client(), bucket, prefix, next_key=slots.next_key, retry_for=config.retry_for):
+        if dead_letters.holds(ref):
+            skip("dead_letters_skipped")
+        elif not ref.key.endswith("/"):  # a folder's marker, as consoles make them
+            wanted = slots.holds(ref.key)
+            if wanted:
+                yield ref
+            elif wanted is None:
+                skip("undated_skipped")
