@@ -33,10 +33,11 @@ from beam_flowlogs.rollup_store import RollUpStore, item_of
 from beam_flowlogs.rows import Rows
 from benchmarks.bodies import cpu_s
 from benchmarks.record import append
+from benchmarks.rollup_way import cpu_of
 
 _COLUMNS = (
-    "format", "interfaces", "roll-ups", "records each", "raw, CPU-s per million", "roll up", "merge", "added",
-    "bytes a part", "MB shuffled per million", "bytes a document",
+    "format", "interfaces", "roll-ups", "records each", "raw, CPU-s per million", "roll up", "merge", "with the runner",
+    "rules", "added", "us each", "bytes a part", "MB shuffled per million", "bytes a document",
 )  # fmt: skip
 _HEAD = (f"| {' | '.join(_COLUMNS)} |", "|---" + "|--:" * (len(_COLUMNS) - 1) + "|")
 _SERVER_HEAD = (
@@ -54,6 +55,8 @@ class Measured(NamedTuple):
     raw_s: float
     roll_up_s: float
     merge_s: float
+    job_s: float
+    watched_s: float
     parts: Parts
     shuffled: int
     documents: int
@@ -91,6 +94,8 @@ def _measure(version: int, interfaces: int, options: argparse.Namespace) -> Meas
         raw_s=min(found.raw_s for found in rounds),
         roll_up_s=min(found.roll_up_s for found in rounds),
         merge_s=min(found.merge_s for found in rounds),
+        job_s=min(found.job_s for found in rounds),
+        watched_s=min(found.watched_s for found in rounds),
     )
 
 
@@ -120,7 +125,9 @@ def _pass(bodies: Sequence[bytes], options: argparse.Namespace) -> Measured:
         )
     )
     shuffled = sum(len(data) for _, _, data in encoded)
-    return Measured(raw_s, roll_up_s, encode_s + merge_s, parts, shuffled, documents)
+    job_s = cpu_of(parts, rules=False)
+    watched_s = cpu_of(parts, rules=True)
+    return Measured(raw_s, roll_up_s, encode_s + merge_s, job_s, watched_s, parts, shuffled, documents)
 
 
 def _rendered(rows: Rows, origin: Origin) -> int:
@@ -136,12 +143,13 @@ def _timed(action: Callable[..., T], *arguments: Any) -> tuple[T, float]:
 def _row(version: int, interfaces: int, records: int, found: Measured) -> str:
     million = records / 1e6
     count = len(found.parts)
-    added = (found.roll_up_s + found.merge_s) / found.raw_s
-    return (
-        f"| v{version} | {interfaces:,} | {count:,} | {records / count:,.0f} | {found.raw_s / million:.2f} "
-        f"| {found.roll_up_s / million:.2f} | {found.merge_s / million:.2f} | {added:.0%} "
-        f"| {found.shuffled / count:,.0f} | {found.shuffled / 1e6 / million:,.1f} | {found.documents / count:,.0f} |"
-    )
+    added = (found.roll_up_s + found.job_s) / found.raw_s
+    seconds = (found.raw_s, found.roll_up_s, found.merge_s, found.job_s, found.watched_s - found.job_s)
+    cells = [f"v{version}", f"{interfaces:,}", f"{count:,}", f"{records / count:,.0f}"]
+    cells += [f"{spent / million:.2f}" for spent in seconds]
+    cells += [f"{added:.0%}", f"{found.job_s / count * 1e6:.0f}", f"{found.shuffled / count:,.0f}"]
+    cells += [f"{found.shuffled / 1e6 / million:,.1f}", f"{found.documents / count:,.0f}"]
+    return f"| {' | '.join(cells)} |"
 
 
 def _on_a_server(parts: Parts) -> list[str]:
