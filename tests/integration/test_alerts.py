@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from elasticsearch import Elasticsearch
 
 from beam_flowlogs.alert_history import AlertHistory, Series
-from beam_flowlogs.alert_notice import AlertConfig, notify
+from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.alert_past import Past
 from beam_flowlogs.alert_rules import Finding, Rule
 from beam_flowlogs.alert_store import ALERT_INDEX, AlertStore, Evaluated, Subject, gap_s
@@ -32,6 +30,7 @@ from beam_flowlogs.rollup_store import RollUpStore
 from beam_flowlogs.run import replay
 from beam_flowlogs.transforms.detect import Detect, Watched, encode_watched
 from beam_flowlogs.transforms.progress import Progress
+from tests.integration.test_alert_notice import Hook
 
 pytestmark = pytest.mark.integration
 
@@ -168,88 +167,6 @@ def test_an_alert_is_untold_until_somebody_was_told_of_its_status(config: Elasti
     assert untold(until=2) == []
     assert untold(until=20) == ["closed"]
     assert untold(until=21) == []
-
-
-class Hook:
-    """A webhook that refuses some calls and keeps the rest."""
-
-    def __init__(self, refusals: int) -> None:
-        self.refusals = refusals
-        self.heard: list[dict[str, Any]] = []
-        hook = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                hook.refusals -= 1
-                self.send_response(503 if hook.refusals >= 0 else 204)
-                self.end_headers()
-                if hook.refusals < 0:
-                    hook.heard.append(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-
-ALERT = {
-    "message": "eni-1: too much",
-    "rule": {"name": "too-much"},
-    "flowlogs": {"alert": {"status": "open", "key": "eni-1"}},
-}
-
-
-def test_a_webhook_that_answers_later_hears_of_the_alert_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    hook = Hook(refusals=2)
-    monkeypatch.setenv("HOOK_LATE", f"http://127.0.0.1:{hook.server.server_port}/secret-path")
-
-    told = notify(AlertConfig(webhook="env:HOOK_LATE"), [ALERT])
-
-    hook.server.shutdown()
-    assert hook.heard == told == [ALERT]
-
-
-def test_a_webhook_that_always_refuses_is_warned_of_without_its_address(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    hook = Hook(refusals=100)
-    monkeypatch.setenv("HOOK_DEAD", f"http://127.0.0.1:{hook.server.server_port}/secret-path")
-
-    assert notify(AlertConfig(webhook="env:HOOK_DEAD"), [ALERT, ALERT]) == []
-
-    hook.server.shutdown()
-    assert caplog.text.count("2 alerts could not be told to the webhook (HTTPError), first: eni-1: too much") == 1
-    assert "secret-path" not in caplog.text
-
-
-def test_a_webhook_whose_secret_is_missing_is_named_by_its_reference(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.delenv("HOOK_NONE", raising=False)
-
-    assert notify(AlertConfig(webhook="env:HOOK_NONE"), [ALERT]) == []
-
-    assert "the environment variable HOOK_NONE is not set on this worker" in caplog.text
-
-
-@pytest.mark.usefixtures("aws")
-def test_an_sns_topic_hands_the_alert_on() -> None:
-    import boto3
-
-    sns, sqs = boto3.client("sns"), boto3.client("sqs")
-    topic = sns.create_topic(Name="flowlogs-alerts-test")["TopicArn"]
-    queue = sqs.create_queue(QueueName="flowlogs-alerts-test")["QueueUrl"]
-    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
-
-    notify(AlertConfig(sns_topic=topic), [ALERT])
-
-    (message,) = sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=5)["Messages"]
-    envelope = json.loads(message["Body"])
-    assert envelope["Subject"] == "[open] too-much eni-1"
-    assert json.loads(envelope["Message"]) == ALERT
 
 
 WINDOWS = [RollUpKey(60, START + 60 * minute, "interface", "eni-history") for minute in range(8)]
