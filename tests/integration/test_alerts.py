@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -207,6 +208,21 @@ def test_a_new_worker_reads_the_past_from_the_roll_ups_and_remembers_it(
     assert [known[key.start].flows for key in WINDOWS[:7]] == [0, 1, 2, 3, 4, 5, 600]
     assert [again[key.start].flows for key in WINDOWS] == [0, 1, 2, 3, 4, 5, 600, 700]
     assert len(asked) == 1
+
+
+def test_the_docs_question_lists_interfaces_by_when_they_were_last_heard_of(
+    config: ElasticsearchConfig, rolled_up: dict[RollUpKey, MergedRollUp]
+) -> None:
+    client = connect(config)
+    client.indices.refresh(index=WINDOWS[0].index_name)
+    page = (Path(__file__).parents[2] / "docs/alerts.md").read_text()
+    question = json.loads(page.split("GET flowlogs-rollup-*/_search\n")[1].split("```")[0])
+    assert client.search(index="flowlogs-rollup-*", **question)["timed_out"] is False
+    question["query"] = {"terms": {"flowlogs.rollup.key": ["eni-history"]}}  # those of the test are not of today
+
+    (bucket,) = client.search(index="flowlogs-rollup-*", **question)["aggregations"]["interfaces"]["buckets"]
+
+    assert (bucket["key"], bucket["last"]["value"]) == ("eni-history", max(key.start for key in rolled_up) * 1000)
 
 
 def test_roll_ups_become_alerts_progress_and_one_notice(
