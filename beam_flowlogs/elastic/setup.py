@@ -8,12 +8,17 @@ from typing import Any, NamedTuple
 
 from elasticsearch import ApiError, Elasticsearch
 
+from beam_flowlogs.alert_store import ALERT_INDEX
 from beam_flowlogs.elastic.lifecycle import Retention, policies
 from beam_flowlogs.elastic.templates import LOGSDB, VERSION, IndexLayout, templates
+from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
 INDEX_TEMPLATE = "index template"
 COMPONENT = "component template"
 POLICY = "lifecycle policy"
+
+_LASTING = {"flowlogs-rollup@mappings": f"{ROLLUP_INDEX_PREFIX}*", "flowlogs-alerts@mappings": f"{ALERT_INDEX}*"}
+"""Mappings of indices that a new version goes on writing to, and how those are named."""
 
 
 class NotSetUp(RuntimeError):  # noqa: N818
@@ -55,7 +60,8 @@ def set_up(
     """Create or update everything that indexing needs, in the order of dependence; return what was (or would be) done.
 
     Done twice it changes nothing. A template shapes the indices that are created after it: those of today and before
-    stay as they are.
+    stay as they are, but for fields that roll-ups and alerts have more than before. Theirs are written for a month and
+    longer.
     """
     able = features(client)
     wanted = templates(layout or IndexLayout(), **able._asdict())
@@ -72,8 +78,16 @@ def set_up(
         change = _change(kind, name, body, _stored(client, kind, name))
         if change.what in ("created", "updated") and not dry_run:
             _put(client, kind, name, body)
+            if kind == COMPONENT and name in _LASTING:
+                _add_fields(client, _LASTING[name], body["template"]["mappings"]["properties"])
         changes.append(change)
     return changes
+
+
+def _add_fields(client: Elasticsearch, pattern: str, properties: Mapping[str, Any]) -> None:
+    """Add fields to the indices that there are; one that is there with another type is named in the error."""
+    if client.indices.get(index=pattern, allow_no_indices=True, expand_wildcards="open"):
+        client.indices.put_mapping(index=pattern, expand_wildcards="open", properties=properties)
 
 
 def check_set_up(client: Elasticsearch) -> None:

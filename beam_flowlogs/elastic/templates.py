@@ -16,7 +16,7 @@ from beam_flowlogs.elastic.rollup_template import rollup_mapping
 from beam_flowlogs.fields import DERIVED, FIELDS, NAMESPACE
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
 
-VERSION = 3
+VERSION = 4
 """Goes up with every change of a template, so that a newer one is not overwritten by an older program."""
 
 LOGSDB = {"mode": "logsdb"}

@@ -23,6 +23,7 @@ from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.local.errors import LocalStackError
 from beam_flowlogs.local.folders import cache_folder
 from beam_flowlogs.record_batch import decode
+from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, merge
 
 pytestmark = pytest.mark.integration
 
@@ -117,6 +118,26 @@ def test_what_somebody_changed_by_hand_is_put_right(client: Elasticsearch) -> No
     client.cluster.put_component_template(name="flowlogs-raw@mappings", template={"mappings": {}}, version=VERSION)
     assert _fates(client) == {"unchanged", "updated"}
     assert _fates(client) == {"unchanged"}
+
+
+def test_indices_of_roll_ups_that_there_are_get_the_fields_of_a_new_version(client: Elasticsearch) -> None:
+    index = "flowlogs-rollup-2020.01"
+    older = {"dynamic": "strict", "properties": {"@timestamp": {"type": "date"}}}
+    client.cluster.put_component_template(
+        name="flowlogs-rollup@mappings", template={"mappings": older}, version=VERSION - 1
+    )
+    client.indices.create(index=index, mappings=older)
+    part = Part("object", [0] * len(COUNTERS), START * 1000, START * 1000, {"ecs_service_name": "shop"})
+    document = json.loads(merge(RollUpKey(60, START, "interface", "eni-1"), None, [part]).document())
+
+    try:
+        set_up(client)
+        client.index(index=index, document=document, refresh=True)
+        found = client.count(index=index, query={"term": {"service.name": "shop"}})["count"]
+    finally:
+        client.indices.delete(index=index)
+
+    assert found == 1
 
 
 def test_a_newer_template_is_left_alone(client: Elasticsearch) -> None:
