@@ -76,13 +76,15 @@ def _put(rate: float, seconds: float, records: int) -> int:
     def put(number: int) -> None:
         body = object_of(account, number % 60_000, records)
         s3.put_object(Bucket=bucket, Key=f"{prefix}/{number}.log.gz", Body=body)
+        done.append(number)
 
+    done: list[int] = []
     total, began = round(rate * seconds), time.monotonic()
     with ThreadPoolExecutor(8) as putters:
         for number in range(total):
             time.sleep(max(0.0, began + number / rate - time.monotonic()))
             putters.submit(put, number)
-    return total
+    return len(done)
 
 
 def _sample(servers: FlinkServers, samples: list[tuple[float, Mapping[str, float]]], stop: threading.Event) -> None:
