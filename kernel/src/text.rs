@@ -38,22 +38,23 @@ pub fn parse_text<'py>(
 
 fn parse(data: &[u8], rows: usize, kinds: &[u8]) -> Option<Vec<Parsed>> {
     std::str::from_utf8(data).ok()?;
-    if data.iter().any(|byte| matches!(byte, b'\r' | b'\t')) {
-        return None; // a line end of another kind, or perhaps a blank line
-    }
     let width = kinds.len();
-    let mut ends = delimiters(data, rows * width + 1);
+    let mut ends = delimiters(data, rows * width)?;
     if ends.len() + 1 == rows * width && !data.ends_with(b"\n") {
         ends.push(data.len() as u32);
     }
-    if ends.len() != rows * width || *ends.last()? as usize + 1 < data.len() {
+    if width == 0 || ends.len() != rows * width || *ends.last()? as usize + 1 < data.len() {
         return None;
     }
-    for (at, &end) in ends.iter().enumerate() {
-        let is_last = (at + 1) % width == 0;
-        if data.get(end as usize).is_some_and(|&byte| (byte == b'\n') != is_last) {
-            return None;
+    let is_line = |ends: &[u32]| match ends.split_last() {
+        Some((&last, others)) => {
+            data.get(last as usize).is_none_or(|&byte| byte == b'\n')
+                && others.iter().all(|&end| data[end as usize] == b' ')
         }
+        None => false,
+    };
+    if !ends.chunks_exact(width).all(is_line) {
+        return None;
     }
     let value = |row: usize, column: usize| {
         let at = row * width + column;
@@ -74,42 +75,49 @@ fn parse(data: &[u8], rows: usize, kinds: &[u8]) -> Option<Vec<Parsed>> {
         .collect()
 }
 
-/// Return where spaces and line ends stand; at most `most` and a few more of them.
-fn delimiters(data: &[u8], most: usize) -> Vec<u32> {
-    let mut found = Vec::with_capacity(most + 64);
+/// Return where spaces and line ends stand, if they are no more than `most` and no other control character is there: a
+/// carriage return ends a line too, and a tab may make a blank one.
+fn delimiters(data: &[u8], most: usize) -> Option<Vec<u32>> {
+    let mut found = Vec::with_capacity(most + 1);
     for (chunk, bytes) in data.chunks(64).enumerate() {
-        let mut bits = bits_of_delimiters(bytes);
-        while bits != 0 {
-            found.push((64 * chunk) as u32 + bits.trailing_zeros());
-            bits &= bits - 1;
+        let (mut ends, controls) = bits_of_delimiters(bytes);
+        if controls & !ends != 0 || found.len() + ends.count_ones() as usize > most {
+            return None;
         }
-        if found.len() > most {
-            break;
+        while ends != 0 {
+            found.push((64 * chunk) as u32 + ends.trailing_zeros());
+            ends &= ends - 1;
         }
     }
-    found
+    Some(found)
 }
 
-/// Return a bit for each of up to 64 bytes: whether it is a space or a line end.
-fn bits_of_delimiters(bytes: &[u8]) -> u64 {
+/// Return two bits for each of up to 64 bytes: whether it is a space or a line end, and whether a control character.
+fn bits_of_delimiters(bytes: &[u8]) -> (u64, u64) {
     #[cfg(target_arch = "x86_64")]
     if bytes.len() == 64 {
-        use std::arch::x86_64::{_mm_cmpeq_epi8, _mm_loadu_si128, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8};
-        let mut bits = 0;
+        use std::arch::x86_64::{
+            _mm_cmpeq_epi8, _mm_loadu_si128, _mm_min_epu8, _mm_movemask_epi8, _mm_or_si128, _mm_set1_epi8,
+        };
+        let (mut ends, mut controls) = (0, 0);
         for (place, part) in bytes.chunks_exact(16).enumerate() {
             // SAFETY: every x86-64 processor has these instructions, and a part has the sixteen bytes that are read.
-            let mask = unsafe {
+            let (end, control) = unsafe {
                 let part = _mm_loadu_si128(part.as_ptr().cast());
                 let space = _mm_cmpeq_epi8(part, _mm_set1_epi8(b' ' as i8));
                 let newline = _mm_cmpeq_epi8(part, _mm_set1_epi8(b'\n' as i8));
-                _mm_movemask_epi8(_mm_or_si128(space, newline)) as u32
+                let control = _mm_cmpeq_epi8(_mm_min_epu8(part, _mm_set1_epi8(31)), part);
+                (_mm_movemask_epi8(_mm_or_si128(space, newline)) as u32, _mm_movemask_epi8(control) as u32)
             };
-            bits |= u64::from(mask) << (16 * place);
+            ends |= u64::from(end) << (16 * place);
+            controls |= u64::from(control) << (16 * place);
         }
-        return bits;
+        return (ends, controls);
     }
-    let is_delimiter = |byte: u8| byte == b' ' || byte == b'\n';
-    bytes.iter().enumerate().fold(0, |bits, (place, &byte)| bits | u64::from(is_delimiter(byte)) << place)
+    bytes.iter().enumerate().fold((0, 0), |(ends, controls), (place, &byte)| {
+        let is_end = byte == b' ' || byte == b'\n';
+        (ends | u64::from(is_end) << place, controls | u64::from(byte < 32) << place)
+    })
 }
 
 fn strings<'a>(values: impl Iterator<Item = &'a [u8]>, rows: usize) -> Option<Parsed> {
