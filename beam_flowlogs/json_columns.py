@@ -53,9 +53,10 @@ Tree: TypeAlias = 'Mapping[str, "Tree | Value"]'
 
 def join(segments: Segments, nulls: str = "emit_null") -> pa.StringArray:
     """Return each row's segments as one string; a null segment makes the row null, or nothing (``replace``)."""
+    folded = fold(segments, nulls)
     if kernel.compiled and nulls == "replace":
-        return _joined(segments)
-    return pc.binary_join_element_wise(*map(_operand, fold(segments, nulls)), "", null_handling=nulls)
+        return _joined(folded)
+    return pc.binary_join_element_wise(*map(_operand, folded), "", null_handling=nulls)
 
 
 def _joined(segments: Segments) -> pa.StringArray:

@@ -82,7 +82,8 @@ impl Strings {
     /// Take a column's buffers; every offset is checked here, once, so that nothing is read beside the data.
     pub fn new(offsets: Shared<i32>, data: Shared<u8>, valid: Option<Shared<u8>>) -> PyResult<Self> {
         let bounds = offsets.as_slice();
-        let ordered = bounds.windows(2).all(|pair| pair[0] <= pair[1]);
+        // All of them, even after one that is not: without a way out the loop runs on vectors.
+        let ordered = bounds.windows(2).fold(true, |ordered, pair| ordered & (pair[0] <= pair[1]));
         let first = bounds.first().copied().unwrap_or(-1);
         let last = bounds.last().copied().unwrap_or(-1);
         if first < 0 || !ordered || last as usize > data.as_slice().len() {

@@ -5,8 +5,12 @@ use pyo3::prelude::*;
 
 use crate::buffer::{check_size, Room, Shared, Strings, Texts};
 
+/// Bytes that are copied at once.
+const BLOCK: usize = 32;
+
 enum Segment {
-    Literal(Vec<u8>),
+    /// The same text for each row, with room behind it for a block, and its length.
+    Literal(Vec<u8>, usize),
     /// A string for each row.
     Rows(Strings),
     /// A string for each code, and a code for each row.
@@ -60,7 +64,7 @@ impl Join {
 /// A segment's memory.
 #[derive(Clone, Copy)]
 enum Column<'a> {
-    Literal(&'a [u8]),
+    Literal(&'a [u8], usize),
     Rows(Texts<'a>),
     Coded(Texts<'a>, &'a [i32]),
     Numbers(&'a [i64]),
@@ -69,7 +73,7 @@ enum Column<'a> {
 impl Segment {
     fn column(&self) -> Column<'_> {
         match self {
-            Segment::Literal(text) => Column::Literal(text),
+            Segment::Literal(text, size) => Column::Literal(text, *size),
             Segment::Rows(strings) => Column::Rows(strings.texts()),
             Segment::Coded(strings, codes) => Column::Coded(strings.texts(), codes.as_slice()),
             Segment::Numbers(numbers) => Column::Numbers(numbers.as_slice()),
@@ -84,7 +88,7 @@ impl Column<'_> {
             end - begin
         };
         match self {
-            Column::Literal(text) => rows * text.len(),
+            Column::Literal(_, size) => rows * size,
             Column::Rows(texts) => (0..rows).map(|row| size(texts, row)).sum(),
             Column::Coded(texts, codes) => codes.iter().map(|&code| size(texts, code as usize)).sum(),
             Column::Numbers(numbers) => numbers.iter().map(|&number| digits(number)).sum(),
@@ -99,7 +103,7 @@ fn fill(columns: &[Column<'_>], out: &mut [u8], offsets: &mut [i32]) {
         *begin = at as i32;
         for column in columns {
             at = match column {
-                Column::Literal(text) => copy(text, (0, text.len()), out, at),
+                Column::Literal(text, size) => copy(text, (0, *size), out, at),
                 Column::Rows(texts) => copy(texts.data(), texts.bounds(row), out, at),
                 Column::Coded(texts, codes) => copy(texts.data(), texts.bounds(codes[row] as usize), out, at),
                 Column::Numbers(numbers) => write_number(numbers[row], out, at),
@@ -113,7 +117,6 @@ fn fill(columns: &[Column<'_>], out: &mut [u8], offsets: &mut [i32]) {
 /// stays inside both: what it writes too much is overwritten by the next piece.
 #[inline(always)]
 fn copy(from: &[u8], (begin, end): (usize, usize), to: &mut [u8], at: usize) -> usize {
-    const BLOCK: usize = 32;
     let size = end - begin;
     if size <= BLOCK && begin + BLOCK <= from.len() && at + BLOCK <= to.len() {
         to[at..at + BLOCK].copy_from_slice(&from[begin..begin + BLOCK]);
@@ -153,10 +156,14 @@ fn rows_of(given: &Given) -> Option<usize> {
 
 fn checked(rows: usize, given: Given) -> PyResult<Segment> {
     let (offsets, data, valid, codes) = match given {
-        Given::Literal(text) => return Ok(Segment::Literal(text)),
+        Given::Literal(mut text) => {
+            let size = text.len();
+            text.resize(size + BLOCK, 0);
+            return Ok(Segment::Literal(text, size));
+        }
         Given::Numbers(numbers) => {
             check_size("a column of numbers", numbers.as_slice().len(), rows)?;
-            if numbers.as_slice().iter().any(|&number| number < 0) {
+            if numbers.as_slice().iter().fold(false, |below, &number| below | (number < 0)) {
                 return Err(PyValueError::new_err("a number is negative"));
             }
             return Ok(Segment::Numbers(numbers));
@@ -170,7 +177,7 @@ fn checked(rows: usize, given: Given) -> PyResult<Segment> {
     };
     check_size("a column's codes", codes.as_slice().len(), rows)?;
     let known = strings.texts().len() as i32;
-    if codes.as_slice().iter().any(|&code| code < 0 || code >= known) {
+    if codes.as_slice().iter().fold(false, |beyond, &code| beyond | (code < 0) | (code >= known)) {
         return Err(PyValueError::new_err("a code has no value"));
     }
     Ok(Segment::Coded(strings, codes))
