@@ -225,7 +225,8 @@ class _Known:
         groups, local = placed
         names, begun = rows.batch.schema.names, rows.times
         if "start" in names:
-            begun = pc.coalesce(milliseconds(rows.batch.column("start")), pa.array(begun)).to_numpy()
+            start = milliseconds(rows.batch.column("start"))
+            begun = (pc.coalesce(start, pa.array(begun)) if start.null_count else start).to_numpy()
         firsts, lasts = np.full(len(groups), np.iinfo(np.int64).max), np.zeros(len(groups), np.int64)
         np.minimum.at(firsts, local, begun)
         np.maximum.at(lasts, local, rows.times)

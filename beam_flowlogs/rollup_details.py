@@ -111,14 +111,16 @@ class DetailsOfObject:
             self._add_conversations(_Batch(group, rows, columns))
         rejected = _rejected(rows)
         if rejected.any():
-            self._add_rejected(_Batch(group[rejected], rows, columns, rejected))
+            at = np.flatnonzero(rejected)
+            self._add_rejected(_Batch(group[at], rows, columns, at))
         if "tcp_flags" in columns:
             flags = _integers(columns["tcp_flags"], len(group)) & _SYN_ACK
             told, answered = (flags >= _SYN) & (flags != _SYN_ACK - _SYN) & ~rejected, flags == _SYN_ACK
         else:
             told, answered = _attempts(group, rows, columns, ~rejected)
         if told.any():
-            self._add_handshakes(_Batch(group[told], rows, columns, told), answered[told])
+            at = np.flatnonzero(told)
+            self._add_handshakes(_Batch(group[at], rows, columns, at), answered[at])
         self._held += len(group)
         if self._held > _COMPACT_AT:
             self._held = 0
@@ -229,17 +231,19 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     tcp = accepted & (_integers(columns["protocol"], size) == _TCP)
     small = tcp & (packets > 0) & (packets <= _ATTEMPT_PACKETS)
     small &= _integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
-    tried = _services(_Batch(group[small], rows, columns, small), "dstaddr", "dstport")
+    at = np.flatnonzero(small)
+    tried = _services(_Batch(group[at], rows, columns, at), "dstaddr", "dstport")
     services, counts = np.unique(tried, return_counts=True)
     services = services[counts >= _ATTEMPTS]
     if not len(services):
         return none, none
     chosen = small
-    chosen[small] = np.isin(tried, services)
+    chosen[at] = np.isin(tried, services)
     is_service_port = np.zeros(1 << 16, bool)
     is_service_port[_integers(columns["dstport"], size)[chosen]] = True
     back = tcp & is_service_port[_integers(columns["srcport"], size)]
-    back[back] = np.isin(_services(_Batch(group[back], rows, columns, back), "srcaddr", "srcport"), services)
+    at = np.flatnonzero(back)
+    back[at] = np.isin(_services(_Batch(group[at], rows, columns, at), "srcaddr", "srcport"), services)
     return chosen | back, back  # one that is both answers: two sides that talk little, and not in vain
 
 
@@ -259,18 +263,18 @@ class _Column(NamedTuple):
 
 
 class _Batch(NamedTuple):
-    """Rows of a batch, those that ``mask`` names; ``group`` is of these alone."""
+    """Rows of a batch, those ``at`` some places (None: all); ``group`` is of these alone."""
 
     group: Ints
     rows: Rows
     columns: Columns
-    mask: Bools | None = None
+    at: Ints | None = None
 
     def address(self, name: str) -> _Column | None:
         parsed = self.rows.addresses.get(name)
         if parsed is None:
             return None
-        packed, is_v6, valid = parsed if self.mask is None else parsed.pick(self.mask)
+        packed, is_v6, valid = parsed if self.at is None else parsed.pick(self.at)
         halves = np.ascontiguousarray(packed).view(np.uint64)
         hashes = scramble(halves[:, 0] + is_v6)
         if is_v6.any():
@@ -289,7 +293,7 @@ class _Batch(NamedTuple):
 
     def _text_of(self, name: str) -> Label:
         take: Label = self.columns[name].take
-        return take if self.mask is None else _at(np.flatnonzero(self.mask), take)
+        return take if self.at is None else _at(self.at, take)
 
     def _column(self, name: str, hashes: U64) -> _Column:
         """Return a column of hashes, which not every row may have, and not every flow log."""
@@ -301,7 +305,7 @@ class _Batch(NamedTuple):
         return _Column(hashes, np.ones(size, bool) if valid is None else self._chosen(valid), self._text_of(name))
 
     def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values if self.mask is None else values[self.mask]
+        return values if self.at is None else values.take(self.at)
 
 
 def _either(first: Bools, one: _Column, other: _Column) -> _Column:
