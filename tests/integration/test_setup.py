@@ -227,8 +227,11 @@ def test_a_data_stream_takes_documents_once_until_it_rolls_over(client: Elastics
         priority=400,
         data_stream={},
         composed_of=["flowlogs-raw@settings", "flowlogs-raw@mappings"],
+        template={"lifecycle": {"data_retention": "31d"}},
     )
     try:
+        (stored,) = client.indices.get_index_template(name="own-streams")["index_templates"]
+        assert stored["index_template"]["template"]["lifecycle"]["data_retention"] == "31d"
         (document,) = _documents(("interface-id", "end"), {"interface-id": ["eni-1"], "end": [START]})
         first = client.options(ignore_status=409).create(index=INDEX, id="1", document=document, refresh=True)
         again = client.options(ignore_status=409).create(index=INDEX, id="1", document=document, refresh=True)
