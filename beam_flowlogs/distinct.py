@@ -2,8 +2,8 @@
 
 A sketch has 1,024 registers, which puts the standard error at 3.3 %; up to some hundred things it is off by one or
 two at most. It is kept as its coupons, 16 bits for each register that is set: the register's number and, below it,
-the rank that it saw (Flajolet et al., "HyperLogLog", 2007; small counts by linear counting). Built from whole columns
-because an update a row, as a sketch library for Python has it, would cost more than all other counting together.
+the rank that it saw (Flajolet et al., "HyperLogLog", 2007; small counts by linear counting). Built from whole columns,
+and small where there is little to count; beside a library: docs/decisions/0044-our-own-distinct-counts.md.
 """
 
 from __future__ import annotations
