@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from elasticsearch import Elasticsearch
@@ -13,7 +15,7 @@ from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
+from beam_flowlogs.rollup import COUNTERS, PARTS_VERSION, Part, RollUpKey, parts_of
 from beam_flowlogs.rollup_store import Merged, RollUpStore
 from beam_flowlogs.secret import SecretUnavailable
 
@@ -89,6 +91,21 @@ def test_a_roll_up_that_was_deleted_is_created_anew(config: ElasticsearchConfig)
 
     assert rollups.merge({KEYS[0]: [part("b")]}).created == 1
     assert read(connect(config), KEYS[0])["objects"] == 1
+
+
+def test_a_roll_up_of_a_later_release_is_left_alone_and_the_parts_are_kept_for_it(config: ElasticsearchConfig) -> None:
+    client = connect(config)
+    store(config).merge({KEYS[0]: [part("a")]})
+    later = {"flowlogs": {"rollup": {"version": PARTS_VERSION + 1}}}
+    client.update(index=KEYS[0].index_name, id=KEYS[0].id, doc=later)
+
+    result = store(config).merge({KEYS[0]: [part("b")], KEYS[1]: [part("b")]})
+
+    assert result.created == 1
+    ((key, item),) = result.rejected
+    assert (key, item.reason) == (KEYS[0], "newer-version")
+    assert parts_of(json.loads(item.data.split(b"\n")[1])) == (KEYS[0], [part("b")._replace(counters=ANY)])
+    assert read(client, KEYS[0])["objects"] == 1
 
 
 def test_a_roll_up_that_can_never_be_indexed_is_named_and_holds_up_nobody(config: ElasticsearchConfig) -> None:
