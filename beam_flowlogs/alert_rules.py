@@ -116,6 +116,13 @@ def _port_scan(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) ->
     return found["ports"], limit["ports"], f"{found['address']} was rejected at {found['ports']:,} ports"
 
 
+def _many_peers(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
+    addresses = rolled.get("distinct", {}).get("addresses", 0)
+    if addresses < limit["addresses"]:
+        return None
+    return addresses, limit["addresses"], f"it talked with about {addresses:,} addresses, or was talked to by them"
+
+
 def _unanswered(rolled: Rolled, _: Sequence[Past], limit: Mapping[str, float]) -> _Held | None:
     for entry in top_of(rolled, "unanswered"):
         if entry["missing"] >= max(limit["connections"], limit["share"] * entry["begun"]):
@@ -180,6 +187,10 @@ KINDS: Mapping[str, Kind] = {
         {"flows": 50, "history": 3}, _rejected_source,
     ),
     "port-scan": Kind("one source was rejected at `ports` different ports", {"ports": 25}, _port_scan),
+    "many-peers": Kind(
+        "at least `addresses` different addresses on either side of its flows, estimated",
+        {"addresses": 1000}, _many_peers,
+    ),
     "unanswered": Kind(
         "`connections` to one service, and `share` of those begun, were accepted and not answered",
         {"connections": 5, "share": 0.8}, _unanswered,
@@ -196,6 +207,9 @@ KINDS: Mapping[str, Kind] = {
     "skipdata": Kind("AWS says `records` times that it lost data", {"records": 1}, _skipdata),
 }  # fmt: skip
 """Every kind of rule."""
+
+OF_DETAILS = frozenset({"many-peers"})
+"""Kinds that look at what a roll-up has only where its details are asked for."""
 
 SEVERITIES = ("low", "medium", "high")
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from beam_flowlogs.alert_notice import AlertConfig
+from beam_flowlogs.alert_rules import OF_DETAILS
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.inflate import Limits
@@ -51,6 +52,9 @@ class JobConfig:
             raise ValueError(
                 f"{self.conversations} conversations of each roll-up are too many: use 0 to {MOST_CONVERSATIONS}"
             )
+        blind = [rule.name for rule in self.alerts.rules if rule.kind in OF_DETAILS]
+        if blind and not self.rollup_details:
+            raise ValueError(f"the alert rule {blind[0]} looks at what only --rollup-details counts: give that too")
         if self.lateness_s < self.windows[-1]:
             raise ValueError(
                 f"the allowed lateness of {self.lateness_s} s is shorter than a window of {self.windows[-1]} s: "

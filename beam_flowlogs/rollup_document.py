@@ -89,9 +89,7 @@ class MergedRollUp:
         totals = self._totals
         seen: dict[str, Any] = {name: totals[place] for name, place in _SEEN}
         seen["rejected"] = {"flows": totals[_REJECTED]}
-        if "top" in self._details:
-            seen["top"] = self._details["top"]
-        return seen
+        return {**seen, **self._details}
 
 
 def _totals(counters: Sequence[Sequence[int]]) -> Sequence[int]:

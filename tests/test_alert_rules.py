@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.alert_past import Past
 from beam_flowlogs.alert_rules import DEFAULT_RULES, KINDS, Finding, Rule, evaluate, read_rules
+from beam_flowlogs.config import JobConfig
+from beam_flowlogs.elastic.connection import ElasticsearchConfig
 
 START = 1_764_000_000
 
@@ -49,6 +52,7 @@ REJECTED = {
         ("rejected-source", rolled(top=REJECTED)),
         ("port-scan", rolled(top=SCAN)),
         ("unanswered", rolled(top=UNANSWERED)),
+        ("many-peers", rolled(distinct={"addresses": 1000})),
         ("bytes-above", rolled(bytes=10**12)),
         ("bytes-spike", rolled(bytes=200_000_000)),
         ("skipdata", rolled(skipdata=1)),
@@ -149,6 +153,16 @@ def test_a_file_of_rules_is_read_with_defaults_filled_in(tmp_path: Path) -> None
 def test_a_rule_that_is_not_understood_is_refused_with_the_cure(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_rules(write(tmp_path, text))
+
+
+def test_a_rule_on_details_is_refused_where_there_are_none() -> None:
+    rules = (Rule("fan-out", "many-peers", "low", KINDS["many-peers"].defaults),)
+    told: dict[str, Any] = {"elasticsearch": ElasticsearchConfig(urls=("http://127.0.0.1:9",)), "dead_letters": "d"}
+
+    with pytest.raises(ValueError, match="fan-out looks at what only --rollup-details counts"):
+        JobConfig(**told, buckets=("b",), alerts=AlertConfig(rules=rules))
+
+    JobConfig(**told, buckets=("b",), alerts=AlertConfig(rules=rules), rollup_details=True)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
