@@ -16,10 +16,12 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import boto3
 import numpy as np
-from elasticsearch import Elasticsearch
+from elasticsearch import ApiError, Elasticsearch
 
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
 from beam_flowlogs.fields import DEFAULT_FORMAT
@@ -90,14 +92,17 @@ def _look(client: Elasticsearch, account: str, records: int, total: int, found: 
         if not refreshed and client.indices.exists(index=_INDEX, allow_no_indices=False):
             client.indices.put_settings(index=_INDEX, settings={"refresh_interval": "1s"})
             refreshed = True
-        answer = client.search(
-            index=_INDEX,
-            ignore_unavailable=True,
-            size=0,
-            query={"term": {"cloud.account.id": account}},
-            aggs={"objects": {"terms": {"field": "source.port", "size": total}}},
-        )
-        for bucket in answer.get("aggregations", {}).get("objects", {}).get("buckets", ()):
+        buckets: list[dict[str, Any]] = []
+        with suppress(ApiError):  # of an index that is just being made
+            answer = client.search(
+                index=_INDEX,
+                ignore_unavailable=True,
+                size=0,
+                query={"term": {"cloud.account.id": account}},
+                aggs={"objects": {"terms": {"field": "source.port", "size": total}}},
+            )
+            buckets = answer.get("aggregations", {}).get("objects", {}).get("buckets", [])
+        for bucket in buckets:
             if bucket["doc_count"] >= records:
                 found.setdefault(bucket["key"], time.time())
         if len(found) > known:
