@@ -92,10 +92,9 @@ def _drain(account: str, total: int) -> Taken:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     began = time.monotonic()
     command = [sys.executable, "-m", "beam_flowlogs.cli", "drain"]
+    command += ["--queue-url", os.environ["FLOWLOGS_QUEUE_URL"], "--bucket", os.environ["FLOWLOGS_BUCKET"]]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as drain:
-        pace = _pace(account, total)
-    if drain.returncode:
-        raise SystemExit("the drain has failed")
+        pace = _pace(account, total, lambda: drain.poll() not in (None, 0))
     seconds = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -120,11 +119,13 @@ def _stream(options: Sequence[str], account: str, total: int) -> Taken:
         subprocess.run([*command, "stop"], check=True)
 
 
-def _pace(account: str, total: int) -> float:
+def _pace(account: str, total: int, has_failed: Callable[[], bool] = lambda: False) -> float:
     """Wait until all records are found; return how many a second there were between a tenth and nine tenths."""
     seen: list[tuple[float, int]] = []
 
     def all_found() -> bool:
+        if has_failed():
+            raise SystemExit("the drain has failed")
         seen.append((time.monotonic(), _count(account)))
         return seen[-1][1] >= total
 
