@@ -21,7 +21,7 @@ _logger = logging.getLogger(__name__)
 
 _RECEIVE_S = 3.0
 """More than a poll waits. What SQS hands to a closed connection would come only after its visibility."""
-_ASK_S = 3.0
+_ASK_S = 5.0
 
 
 def main() -> None:
