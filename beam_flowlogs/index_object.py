@@ -158,7 +158,10 @@ def _bugs_as_rejects() -> Iterator[None]:
         yield
     except (DecodeError, ObjectRejected, ObjectChanged, ObjectUnavailable, OSError, MemoryError):
         raise  # known, or of this machine: a full disk is no fault of the object
-    except Exception as error:
+    except BaseException as error:
+        # A panic of the compiled loops is one of these too, though it is no Exception.
+        if not isinstance(error, Exception) and type(error).__module__ != "pyo3_runtime":
+            raise
         _logger.exception("an object could not be decoded or rendered; it is set aside")
         raise DecodeError("unexpected-error", f"{type(error).__name__}: {error}; please report this") from error
 

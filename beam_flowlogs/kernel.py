@@ -1,11 +1,12 @@
 """The compiled inner loops of ``kernel/``, where they were built: ``compiled`` is their module, else None.
 
 Each is a faster twin of the Python that stands beside its use, which runs where there is no compiler, and which the
-tests hold it against (docs/decisions/0015).
+tests hold it against (docs/decisions/0014).
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-compiled: Any
-try:
-    import beam_flowlogs._kernel
+_INTERFACE = 1
 
-    compiled = beam_flowlogs._kernel
-except ImportError:  # it is built where there is a Rust compiler, and left out where there is none
-    compiled = None
+
+def _module() -> Any:
+    """Return the compiled module; None where it was not built, or from other sources than these."""
+    try:
+        import beam_flowlogs._kernel
+    except ImportError:
+        return None
+    if getattr(beam_flowlogs._kernel, "INTERFACE", 0) == _INTERFACE:
+        return beam_flowlogs._kernel
+    logging.getLogger(__name__).warning(
+        "the compiled loops are of another version, so the slower Python runs: install the package again"
+    )
+    return None
+
+
+compiled = _module()
 
 Bytes = npt.NDArray[np.uint8]
 
@@ -27,8 +39,8 @@ Bytes = npt.NDArray[np.uint8]
 def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes, Bytes | None]:
     """Return a column's offsets and data, no copies, and a byte a row that is 0 where it is null; None: nowhere."""
     _, offsets, data = column.buffers()
-    bounds = np.zeros(1, np.int32) if offsets is None else np.frombuffer(offsets, np.int32)
-    at = column.offset if offsets is not None else 0
+    bounds = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
+    at = column.offset if offsets else 0
     return bounds[at : at + len(column) + 1], np.frombuffer(data or b"", np.uint8), _valid(column)
 
 

@@ -346,7 +346,7 @@ def _sums_at(at: Ints, size: int, values: Ints) -> Ints:
     """Return the sum of the values at each of ``size`` places."""
     values = _roomy(values)
     sums = np.zeros(size, values.dtype)
-    np.add.at(sums, at, values.astype(np.int64) if values.dtype == np.int32 else values)
+    np.add.at(sums, at, values)
     return sums
 
 

@@ -159,6 +159,19 @@ def test_a_kernel_that_is_there_is_used(monkeypatch: pytest.MonkeyPatch) -> None
         _items(GOLDEN[0])
 
 
+def test_a_kernel_of_other_sources_is_left_alone(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert kernel._module() is kernel.compiled
+    monkeypatch.setattr(kernel, "_INTERFACE", -1)
+    assert kernel._module() is None
+    assert "install the package again" in caplog.text
+
+
+def test_what_a_header_asks_for_is_bounded_by_what_is_there() -> None:
+    assert kernel.compiled.parse_text(b"\n" * 1000, 1000, "s" * 10**6) is None
+
+
 def _items(golden: Golden) -> list[bytes]:
     return [
         item

@@ -1,4 +1,9 @@
 //! A column in, a code for each row and the row where each code is met first out: `coded.coded`.
+//!
+//! Values are looked up by a hash whose start is drawn anew for each call: nobody can write values that collide.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
 
 use pyo3::prelude::*;
 
@@ -18,7 +23,8 @@ pub fn code_strings(
     let texts = strings.texts();
     let codes = codes.as_mut_slice();
     check_size("the buffer for the codes", codes.len(), texts.len())?;
-    Ok(py.detach(|| code(codes, most, |row| texts.get(row), |text| text.map_or(0, hash_of_text))))
+    let seed = random();
+    Ok(py.detach(|| code(codes, most, |row| texts.get(row), |text| text.map_or(0, |text| hash_of_text(seed, text)))))
 }
 
 /// The same of numbers.
@@ -35,7 +41,8 @@ pub fn code_numbers(
     let valid = valid.as_ref().map(Shared::as_slice);
     check_size("validity", valid.map_or(numbers.len(), <[u8]>::len), numbers.len())?;
     let number = |row: usize| valid.is_none_or(|valid| valid[row] != 0).then_some(numbers[row]);
-    Ok(py.detach(|| code(codes, most, number, |number| number.map_or(0, |number| mixed(number as u64)))))
+    let seed = random();
+    Ok(py.detach(|| code(codes, most, number, |number| number.map_or(0, |number| mixed(seed, number as u64)))))
 }
 
 fn code<T: PartialEq + Copy>(
@@ -74,17 +81,23 @@ fn code<T: PartialEq + Copy>(
     Some(firsts)
 }
 
-fn mixed(value: u64) -> u64 {
-    (value ^ value >> 32).wrapping_mul(0x9E37_79B9_7F4A_7C15)
+fn random() -> u64 {
+    RandomState::new().build_hasher().finish()
 }
 
-fn hash_of_text(text: &[u8]) -> u64 {
+/// Return both halves of a product of 128 bits, folded: each bit of the result depends on all of hash and value.
+fn mixed(hash: u64, value: u64) -> u64 {
+    let product = u128::from(hash ^ value) * u128::from(hash.rotate_left(32) | 1);
+    (product >> 64) as u64 ^ product as u64
+}
+
+fn hash_of_text(seed: u64, text: &[u8]) -> u64 {
     let mut chunks = text.chunks_exact(8);
-    let mut hash = text.len() as u64;
+    let mut hash = mixed(seed, text.len() as u64);
     for chunk in &mut chunks {
-        hash = mixed(hash ^ u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
+        hash = mixed(hash, u64::from_le_bytes(chunk.try_into().unwrap_or_default()));
     }
     let mut rest = [0; 8];
     rest[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-    mixed(hash ^ u64::from_le_bytes(rest))
+    mixed(hash, u64::from_le_bytes(rest))
 }

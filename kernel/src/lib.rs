@@ -12,6 +12,9 @@ mod text;
 
 use pyo3::prelude::*;
 
+/// Changes with what a function takes or gives: `kernel.py` uses no module of another number.
+const INTERFACE: u32 = 1;
+
 #[pymodule]
 fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(address::parse_addresses, module)?)?;
@@ -19,5 +22,6 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(code::code_numbers, module)?)?;
     module.add_function(wrap_pyfunction!(community_id::community_ids, module)?)?;
     module.add_function(wrap_pyfunction!(text::parse_text, module)?)?;
+    module.add("INTERFACE", INTERFACE)?;
     module.add_class::<join::Join>()
 }
