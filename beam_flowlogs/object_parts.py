@@ -8,72 +8,25 @@ not depend on how many numbers a roll-up has.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_flowlogs.coded import Coded, by_value
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin
+from beam_flowlogs.grouped import Ints, Sums, distinct, first_at, integers, roomy, run_starts, summed, sums_at, together
 from beam_flowlogs.inflate import DecodeError, Limits
-from beam_flowlogs.rollup import COUNTERS, DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
+from beam_flowlogs.rollup import DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
 from beam_flowlogs.rollup_details import DetailsOfObject
+from beam_flowlogs.row_classes import CLASSES, COUNTED, classes
 from beam_flowlogs.rows import Rows, milliseconds
 
-Ints = npt.NDArray[np.int64]
 Columns = Mapping[str, pa.Array]
 
 _COMPACT_AT = 400_000
 """Sums that are held before those of one roll-up are brought together."""
-
-_DENSE = 1 << 16
-"""Codes up to which a table of all that there might be is cheaper than sorting."""
-
-_STATUSES = ("", "nodata", "skipdata")
-_ACTIONS = ("", "accepted", "rejected")
-_DIRECTIONS = ("", "ingress", "egress")
-_PROTOCOLS = ("other", "tcp", "udp", "icmp")
-_HANDSHAKES = (("",), ("tcp.begun",), ("tcp.answered",), ("tcp.reset",), ("tcp.begun", "tcp.reset"),
-               ("tcp.answered", "tcp.reset"))  # fmt: skip
-_CLASSES = tuple(product(_STATUSES, _ACTIONS, _DIRECTIONS, _PROTOCOLS, _HANDSHAKES))
-"""Every way in which a row can count; a row's class is its place here."""
-
-_PROTOCOL_OF = {6: 1, 17: 2, 1: 3, 58: 3}
-_HANDSHAKE_OF = np.array(
-    [(2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0) for flags in range(64)]
-)
-
-
-def _counted(counter: str) -> tuple[str, npt.NDArray[np.bool_]]:
-    """Return which sum of a class's rows a counter adds up, and for each class whether it counts."""
-    group, _, name = counter.rpartition(".")
-    if counter in _STATUSES:
-        return "flows", np.array([status == counter for status, *_ in _CLASSES])
-    if group == "tcp":
-        return "flows", np.array([not status and counter in handshake for status, _, _, _, handshake in _CLASSES])
-    group = group.removeprefix("protocol.")
-    return name, np.array(
-        [
-            not status and group in ("", action, direction, protocol)
-            for status, action, direction, protocol, _ in _CLASSES
-        ]
-    )
-
-
-_COUNTED = [_counted(counter) for counter in COUNTERS]
-
-
-class _Sums(NamedTuple):
-    """Sums over rows of one roll-up and class: both as numbers, and the three sums."""
-
-    code: Ints
-    flows: Ints
-    bytes: Ints
-    packets: Ints
 
 
 class Placed(NamedTuple):
@@ -110,7 +63,7 @@ class PartsOfObject:
         self._fallback = ("flow_log", flow_log_id or "unknown")
         self._most = most
         self._groups: dict[tuple[tuple[str, str], int], int] = {}
-        self._sums: list[_Sums] = []
+        self._sums: list[Sums] = []
         self._held = 0
         self._known = _Known()
         self._details = DetailsOfObject(complete=details, conversations=conversations)
@@ -124,7 +77,7 @@ class PartsOfObject:
         minutes = rows.times // (1000 * self._windows[0])
         first = int(minutes.min())
         span = int(minutes.max()) - first + 1
-        codes, local = _distinct(key * span + (minutes - first), len(keys) * span)
+        codes, local = distinct(key * span + (minutes - first), len(keys) * span)
         groups = self._numbered(keys, codes, span, first)
         if len(self._groups) > self._most:
             raise DecodeError(
@@ -149,7 +102,7 @@ class PartsOfObject:
             return []
         counted = np.zeros(len(self._groups), bool)  # the others were placed only: their documents were refused
         for sums in self._sums:
-            counted[sums.code // len(_CLASSES)] = True
+            counted[sums.code // len(CLASSES)] = True
         found: list[tuple[RollUpKey, Part]] = []
         for window_s in self._windows:
             keys: dict[RollUpKey, int] = {}
@@ -175,25 +128,25 @@ class PartsOfObject:
 
     def _count(self, placed: Placed, rows: Rows, columns: Columns) -> None:
         size = len(placed.local)
-        classes, kind = _distinct(_classes(rows), len(_CLASSES))
-        codes, at = _distinct(placed.local * len(classes) + kind, len(placed.groups) * len(classes))
-        group, kind = np.divmod(codes, len(classes))
+        met, kind = distinct(classes(rows), len(CLASSES))
+        codes, at = distinct(placed.local * len(met) + kind, len(placed.groups) * len(met))
+        group, kind = np.divmod(codes, len(met))
         flows = np.bincount(at, minlength=len(codes))
-        measures = [_sums_at(at, len(codes), _integers(columns.get(name), size)) for name in ("bytes", "packets")]
-        self._sums.append(_Sums(placed.groups[group] * len(_CLASSES) + classes[kind], flows, *measures))
+        measures = [sums_at(at, len(codes), integers(columns.get(name), size)) for name in ("bytes", "packets")]
+        self._sums.append(Sums(placed.groups[group] * len(CLASSES) + met[kind], flows, *measures))
         self._held += len(codes)
         if self._held > _COMPACT_AT:
-            self._sums = [_summed(_together(self._sums))]
+            self._sums = [summed(together(self._sums))]
             self._held = len(self._sums[0].code) // 2  # else many roll-ups would be summed anew each time
 
     def _counters(self, group_of: Ints) -> list[tuple[int, ...]]:
-        together = _together(self._sums)
-        group, kind = np.divmod(together.code, len(_CLASSES))
-        summed = _summed(together._replace(code=group_of[group] * len(_CLASSES) + kind))
-        group, kind = np.divmod(summed.code, len(_CLASSES))
-        starts = _run_starts(group)
-        measures = summed._asdict()
-        columns = [np.add.reduceat(_roomy(measures[name]) * counts[kind], starts) for name, counts in _COUNTED]
+        found = together(self._sums)
+        group, kind = np.divmod(found.code, len(CLASSES))
+        found = summed(found._replace(code=group_of[group] * len(CLASSES) + kind))
+        group, kind = np.divmod(found.code, len(CLASSES))
+        starts = run_starts(group)
+        measures = found._asdict()
+        columns = [np.add.reduceat(roomy(measures[name]) * counts[kind], starts) for name, counts in COUNTED]
         return list(zip(*(column.tolist() for column in columns)))
 
 
@@ -234,11 +187,11 @@ class _Known:
         for name in DIMENSIONS:
             if name not in names:
                 continue
-            codes, values = _coded(rows, name)
+            codes, values = rows.codes(name)
             known = self._texts[name]
             numbers = np.array([-1 if text is None else known.setdefault(text, len(known)) for text in values])
             said = numbers[codes]
-            first = _first_at(local, len(groups), np.flatnonzero(said >= 0) if None in values else None)
+            first = first_at(local, len(groups), np.flatnonzero(said >= 0) if None in values else None)
             there = first >= 0
             self._values[name].append((groups[there], said[first[there]]))
 
@@ -278,7 +231,7 @@ def _keys(rows: Rows) -> tuple[Ints, list[tuple[str, str] | None]]:
     for key_type, name in KEY_COLUMNS.items():
         if name not in rows.batch.schema.names:
             continue
-        codes, values = _coded(rows, name)
+        codes, values = rows.codes(name)
         named = [None if value is None else (key_type, value) for value in values]
         if None not in named and len(keys) == 1:
             return codes, [*named]
@@ -286,85 +239,3 @@ def _keys(rows: Rows) -> tuple[Ints, list[tuple[str, str] | None]]:
         local = np.where(local == 0, places, local)
         keys += named
     return local, keys
-
-
-def _classes(rows: Rows) -> Ints:
-    found = np.zeros(rows.batch.num_rows, np.int64)
-    for name, class_of, count in (
-        ("log_status", {"NODATA": 1, "SKIPDATA": 2}, len(_STATUSES)),
-        ("action", {"ACCEPT": 1, "REJECT": 2}, len(_ACTIONS)),
-        ("flow_direction", {"ingress": 1, "egress": 2}, len(_DIRECTIONS)),
-        ("protocol", _PROTOCOL_OF, len(_PROTOCOLS)),
-    ):
-        found *= count
-        if name in rows.batch.schema.names:
-            codes, values = _coded(rows, name)
-            found += np.array([class_of.get(value, 0) for value in values])[codes]
-    found *= len(_HANDSHAKES)
-    if "tcp_flags" in rows.batch.schema.names:
-        codes, values = _coded(rows, "tcp_flags")
-        found += _HANDSHAKE_OF[[(flags or 0) & 63 for flags in values]][codes]
-    return found
-
-
-def _coded(rows: Rows, name: str) -> tuple[Ints, list[Any]]:
-    """Return a column as the place of each row's value, and the values."""
-    column = rows.by_value(name)
-    if not isinstance(column, Coded):
-        column = by_value(column)
-    return column.codes.astype(np.int64), column.values.to_pylist()
-
-
-def _integers(column: pa.Array | None, size: int) -> Ints:
-    if column is None:
-        return np.zeros(size, np.int64)
-    filled = pc.fill_null(column, 0) if column.null_count else column
-    return filled.to_numpy(zero_copy_only=False)
-
-
-def _first_at(local: Ints, size: int, rows: Ints | None) -> Ints:
-    """Return of each of ``size`` groups the first of some rows (None: of all) that is its own; -1 where none is."""
-    first = np.full(size, -1)
-    backwards = (np.arange(len(local)) if rows is None else rows)[::-1]
-    first[local[backwards]] = backwards  # of several rows of a group, the last one that is written stays
-    return first
-
-
-def _distinct(codes: Ints, limit: int) -> tuple[Ints, Ints]:
-    """Return the distinct ones of codes, ascending, and for each code which of them it is; all are below ``limit``."""
-    if limit > max(_DENSE, 4 * len(codes)):
-        return np.unique(codes, return_inverse=True)
-    there = np.zeros(limit, bool)
-    there[codes] = True
-    distinct = np.flatnonzero(there)
-    place = np.empty(limit, np.int64)
-    place[distinct] = np.arange(len(distinct))
-    return distinct, place[codes]
-
-
-def _sums_at(at: Ints, size: int, values: Ints) -> Ints:
-    """Return the sum of the values at each of ``size`` places."""
-    values = _roomy(values)
-    sums = np.zeros(size, values.dtype)
-    np.add.at(sums, at, values)
-    return sums
-
-
-def _run_starts(ordered: Ints) -> Ints:
-    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
-
-
-def _together(sums: Sequence[_Sums]) -> _Sums:
-    return _Sums(*map(np.concatenate, zip(*sums)))
-
-
-def _roomy(values: Ints) -> Ints:
-    """Return values whose sum cannot overflow: as Python's integers if 64 bits might not hold it."""
-    return values.astype(object) if len(values) and int(values.max()) * len(values) >> 63 else values
-
-
-def _summed(sums: _Sums) -> _Sums:
-    order = np.argsort(sums.code, kind="stable")
-    code = sums.code[order]
-    starts = _run_starts(code)
-    return _Sums(code[starts], *(np.add.reduceat(_roomy(values)[order], starts) for values in sums[1:]))

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
+from beam_flowlogs.grouped import integers
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
 
@@ -114,7 +115,7 @@ class DetailsOfObject:
             at = np.flatnonzero(rejected)
             self._add_rejected(_Batch(group[at], rows, columns, at))
         if "tcp_flags" in columns:
-            flags = _integers(columns["tcp_flags"], len(group)) & _SYN_ACK
+            flags = integers(columns["tcp_flags"], len(group)) & _SYN_ACK
             told, answered = (flags >= _SYN) & (flags != _SYN_ACK - _SYN) & ~rejected, flags == _SYN_ACK
         else:
             told, answered = _attempts(group, rows, columns, ~rejected)
@@ -141,7 +142,7 @@ class DetailsOfObject:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             self._count_distinct("addresses", batch.group, source, destination)
-            values = (_integers(batch.columns.get("bytes"), len(batch.group)), np.ones(len(batch.group), np.int64))
+            values = (integers(batch.columns.get("bytes"), len(batch.group)), np.ones(len(batch.group), np.int64))
             self._add_top("talkers", batch.group, (source, destination), values)
         port = batch.port("dstport")
         if port:
@@ -153,7 +154,7 @@ class DetailsOfObject:
             size = len(batch.group)
             others = [batch.number("dstport"), batch.number("protocol"), batch.action()]
             labels = [source, destination, *(other._replace(there=np.ones(size, bool)) for other in others)]
-            sums = [_integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
+            sums = [integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
             self._add_top("conversations", batch.group, labels, [*sums, np.ones(size, np.int64)])
 
     def _add_rejected(self, batch: _Batch) -> None:
@@ -227,10 +228,10 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     none = np.zeros(size, bool)
     if not {"srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes"} <= set(columns):
         return none, none
-    packets = _integers(columns["packets"], size)
-    tcp = accepted & (_integers(columns["protocol"], size) == _TCP)
+    packets = integers(columns["packets"], size)
+    tcp = accepted & (integers(columns["protocol"], size) == _TCP)
     small = tcp & (packets > 0) & (packets <= _ATTEMPT_PACKETS)
-    small &= _integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
+    small &= integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
     at = np.flatnonzero(small)
     tried = _services(_Batch(group[at], rows, columns, at), "dstaddr", "dstport")
     services, counts = np.unique(tried, return_counts=True)
@@ -240,8 +241,8 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     chosen = small
     chosen[at] = np.isin(tried, services)
     is_service_port = np.zeros(1 << 16, bool)
-    is_service_port[_integers(columns["dstport"], size)[chosen]] = True
-    back = tcp & is_service_port[_integers(columns["srcport"], size)]
+    is_service_port[integers(columns["dstport"], size)[chosen]] = True
+    back = tcp & is_service_port[integers(columns["srcport"], size)]
     at = np.flatnonzero(back)
     back[at] = np.isin(_services(_Batch(group[at], rows, columns, at), "srcaddr", "srcport"), services)
     return chosen | back, back  # one that is both answers: two sides that talk little, and not in vain
@@ -285,7 +286,7 @@ class _Batch(NamedTuple):
         return self.number(name) if name in self.columns else None
 
     def number(self, name: str) -> _Column:
-        values = self._chosen(_integers(self.columns.get(name), len(self.rows.numbers)))
+        values = self._chosen(integers(self.columns.get(name), len(self.rows.numbers)))
         return self._column(name, scramble(values.astype(np.uint64) + np.uint64(1)))
 
     def action(self) -> _Column:
@@ -320,13 +321,6 @@ def _either(first: Bools, one: _Column, other: _Column) -> _Column:
 def _at(places: Ints, text_of: Label) -> Label:
     """Return the texts of those rows that are at ``places``."""
     return lambda at: text_of(places[at])
-
-
-def _integers(column: pa.Array | None, size: int) -> Ints:
-    if column is None:
-        return np.zeros(size, np.int64)
-    filled = pc.fill_null(column, 0) if column.null_count else column
-    return filled.to_numpy().astype(np.int64, copy=False)
 
 
 def _rejected(rows: Rows) -> Bools:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from beam_flowlogs.addresses import Addresses, offsets, parse_addresses
-from beam_flowlogs.coded import Coded, coded
+from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.fields import LONGEST_TEXT, Field, Kind, field_of
 
 Fault: TypeAlias = tuple[str, str]
@@ -103,6 +103,12 @@ class Rows:
             column = self.batch.column(name)
             self._by_value[name] = coded(column) or column
         return self._by_value[name]
+
+    def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[Any]]:
+        """Return a column of the batch as the place of each row's value among the distinct ones, and those."""
+        column = self.by_value(name)
+        known = column if isinstance(column, Coded) else by_value(column)
+        return known.codes.astype(np.int64), known.values.to_pylist()
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""

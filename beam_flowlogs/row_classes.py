@@ -1,0 +1,70 @@
+"""The ways in which a row counts in a roll-up: rows in, the number of each row's class out.
+
+A row's class says which of a roll-up's counters it adds to; there are few, so rows are summed by class, and classes are
+told apart only in the end.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import numpy.typing as npt
+
+from beam_flowlogs.grouped import Ints
+from beam_flowlogs.rollup import COUNTERS
+from beam_flowlogs.rows import Rows
+
+_STATUSES = ("", "nodata", "skipdata")
+_ACTIONS = ("", "accepted", "rejected")
+_DIRECTIONS = ("", "ingress", "egress")
+_PROTOCOLS = ("other", "tcp", "udp", "icmp")
+_HANDSHAKES = (("",), ("tcp.begun",), ("tcp.answered",), ("tcp.reset",), ("tcp.begun", "tcp.reset"),
+               ("tcp.answered", "tcp.reset"))  # fmt: skip
+CLASSES = tuple(product(_STATUSES, _ACTIONS, _DIRECTIONS, _PROTOCOLS, _HANDSHAKES))
+"""Every way in which a row can count; a row's class is its place here."""
+
+_PROTOCOL_OF = {6: 1, 17: 2, 1: 3, 58: 3}
+_HANDSHAKE_OF = np.array(
+    [(2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0) for flags in range(64)]
+)
+
+
+def _counted(counter: str) -> tuple[str, npt.NDArray[np.bool_]]:
+    """Return which sum of a class's rows a counter adds up, and for each class whether it counts."""
+    group, _, name = counter.rpartition(".")
+    if counter in _STATUSES:
+        return "flows", np.array([status == counter for status, *_ in CLASSES])
+    if group == "tcp":
+        return "flows", np.array([not status and counter in handshake for status, _, _, _, handshake in CLASSES])
+    group = group.removeprefix("protocol.")
+    return name, np.array(
+        [
+            not status and group in ("", action, direction, protocol)
+            for status, action, direction, protocol, _ in CLASSES
+        ]
+    )
+
+
+COUNTED = [_counted(counter) for counter in COUNTERS]
+"""For each counter: the sum of a class's rows that it adds up, and which classes count."""
+
+
+def classes(rows: Rows) -> Ints:
+    """Return the class of each row, by its place among CLASSES."""
+    found = np.zeros(rows.batch.num_rows, np.int64)
+    for name, class_of, count in (
+        ("log_status", {"NODATA": 1, "SKIPDATA": 2}, len(_STATUSES)),
+        ("action", {"ACCEPT": 1, "REJECT": 2}, len(_ACTIONS)),
+        ("flow_direction", {"ingress": 1, "egress": 2}, len(_DIRECTIONS)),
+        ("protocol", _PROTOCOL_OF, len(_PROTOCOLS)),
+    ):
+        found *= count
+        if name in rows.batch.schema.names:
+            codes, values = rows.codes(name)
+            found += np.array([class_of.get(value, 0) for value in values])[codes]
+    found *= len(_HANDSHAKES)
+    if "tcp_flags" in rows.batch.schema.names:
+        codes, values = rows.codes("tcp_flags")
+        found += _HANDSHAKE_OF[[(flags or 0) & 63 for flags in values]][codes]
+    return found
