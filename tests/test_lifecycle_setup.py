@@ -10,15 +10,16 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from elasticsearch import Elasticsearch
+from elasticsearch import ApiError, Elasticsearch
 
 from beam_flowlogs.elastic.lifecycle import Retention, policies
-from beam_flowlogs.elastic.setup import features, set_up
+from beam_flowlogs.elastic.setup import NotSetUp, check_set_up, features, set_up
 
 # docs/reference/elasticsearch/index-lifecycle-actions: the actions of each phase that is used here, and their options.
 ACTIONS = {
@@ -49,12 +50,18 @@ def faults(policy: dict[str, Any]) -> list[str]:
 
 
 class Cluster:
-    """Keeps templates and policies; `log` holds the paths of what was put, in order."""
+    """Keeps templates and policies; `log` holds the paths of what was put, in order.
+
+    `indices` have fields, by name, unless they are among the `blocked`; `fails` is a path that is not put once.
+    """
 
     def __init__(self) -> None:
         self.policies: dict[str, dict[str, Any]] = {}
         self.templates: dict[tuple[str, str], dict[str, Any]] = {}
         self.log: list[str] = []
+        self.indices: dict[str, dict[str, Any]] = {}
+        self.blocked: set[str] = set()
+        self.fails = ""
 
     def answer(self, method: str, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         path = unquote(path.partition("?")[0])
@@ -63,7 +70,14 @@ class Cluster:
             return 200, {"operation_mode": "RUNNING"}
         if path.startswith("/_index_template/_simulate"):
             return 200, {"template": {}, "overlapping": []}
+        if kind == "" and method == "GET":
+            return 200, {index: {} for index in self.indices if fnmatch(index, name)}
         if method == "PUT":
+            if self.fails and fnmatch(self.fails, path):
+                self.fails = ""
+                return 500, {"error": {"type": "timeout", "reason": "once"}}
+            if name == "_mapping":
+                return self._add(kind, body["properties"])
             self.log.append(path)
             if kind == "_ilm/policy":
                 wrong = faults(body["policy"])
@@ -83,6 +97,14 @@ class Cluster:
             return 404, {"error": {"type": "resource_not_found_exception"}, "status": 404}
         singular = kind.strip("_")
         return 200, {f"{singular}s": [{"name": name, singular: stored_template}]}
+
+    def _add(self, pattern: str, properties: dict[str, Any]) -> tuple[int, Any]:
+        meant = [index for index in self.indices if fnmatch(index, pattern)]
+        if blocked := self.blocked.intersection(meant):
+            return 403, {"error": {"type": "cluster_block_exception", "reason": f"index {sorted(blocked)} blocked"}}
+        for index in meant:
+            self.indices[index] |= properties
+        return 200, {"acknowledged": True}
 
 
 @pytest.fixture
@@ -161,3 +183,45 @@ def test_the_stand_in_refuses_what_elasticsearch_would() -> None:
     assert faults(policy | {"phase": {}}) == ["unknown field [phase]"]
     wrong = {"warm": {"min_age": "2 days", "actions": {"rollover": {}, "set_priority": {"level": 1}}}}
     assert len(faults({"phases": wrong})) == 3
+
+
+def test_fields_that_could_not_be_added_are_added_the_next_time(client: Elasticsearch, cluster: Cluster) -> None:
+    cluster.indices = {"flowlogs-rollup-2026.11": {}}
+    cluster.fails = "/flowlogs-rollup-2026.11/_mapping"
+    with pytest.raises(ApiError):
+        set_up(client)
+    with pytest.raises(NotSetUp):
+        check_set_up(client)
+
+    set_up(client)
+
+    assert "flowlogs" in cluster.indices["flowlogs-rollup-2026.11"]
+    check_set_up(client)
+
+
+def test_an_index_that_comes_back_gets_the_fields_though_the_template_is_unchanged(
+    client: Elasticsearch, cluster: Cluster
+) -> None:
+    set_up(client)
+    cluster.indices = {"flowlogs-rollup-2026.01": {}, "flowlogs-alerts": {}, "flowlogs-raw-2026.01.01": {}}
+    set_up(client, dry_run=True)
+    assert not any(cluster.indices.values())
+
+    assert {change.what for change in set_up(client)} == {"unchanged"}
+
+    assert [index for index, fields in cluster.indices.items() if not fields] == ["flowlogs-raw-2026.01.01"]
+
+
+def test_an_index_with_a_block_keeps_the_fields_from_no_other_and_is_named(
+    client: Elasticsearch, cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster.indices = {f"flowlogs-rollup-2026.{month}": {} for month in ("09", "10", "11")}
+    cluster.blocked = {"flowlogs-rollup-2026.10"}
+
+    set_up(client)
+
+    assert [index for index, fields in cluster.indices.items() if not fields] == ["flowlogs-rollup-2026.10"]
+    (warning,) = [record for record in caplog.records if record.name.startswith("beam_flowlogs")]
+    assert "flowlogs-rollup-2026.10" in warning.getMessage()
+    assert "take the block away" in warning.getMessage()
+    assert "`flowlogs setup` again" in warning.getMessage()

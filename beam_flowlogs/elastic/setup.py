@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from elasticsearch import ApiError, Elasticsearch
 
 from beam_flowlogs.alert_store import ALERT_INDEX
+from beam_flowlogs.bulk_request import describe
 from beam_flowlogs.elastic.lifecycle import Retention, policies
 from beam_flowlogs.elastic.templates import LOGSDB, VERSION, IndexLayout, templates
 from beam_flowlogs.rollup import ROLLUP_INDEX_PREFIX
+
+_logger = logging.getLogger(__name__)
 
 INDEX_TEMPLATE = "index template"
 COMPONENT = "component template"
@@ -78,16 +82,30 @@ def set_up(
         change = _change(kind, name, body, _stored(client, kind, name))
         if change.what in ("created", "updated") and not dry_run:
             _put(client, kind, name, body)
-            if kind == COMPONENT and name in _LASTING:
-                _add_fields(client, _LASTING[name], body["template"]["mappings"]["properties"])
+        # Whatever has become of the template: it may have failed here the last time, or an old index may be back.
+        if kind == COMPONENT and name in _LASTING and not dry_run:
+            _add_fields(client, _LASTING[name], body["template"]["mappings"]["properties"])
         changes.append(change)
     return changes
 
 
 def _add_fields(client: Elasticsearch, pattern: str, properties: Mapping[str, Any]) -> None:
-    """Add fields to the indices that there are; one that is there with another type is named in the error."""
-    if client.indices.get(index=pattern, allow_no_indices=True, expand_wildcards="open"):
-        client.indices.put_mapping(index=pattern, expand_wildcards="open", properties=properties)
+    """Add fields to the indices that there are, the newest first; those that are there already change nothing.
+
+    One that is there with another type is an error. An index with a block is left out, with a warning.
+    """
+    found = client.indices.get(index=pattern, allow_no_indices=True, expand_wildcards="open")
+    for index in sorted(found, reverse=True):
+        try:
+            client.options(ignore_status=404).indices.put_mapping(index=index, properties=properties)
+        except ApiError as error:
+            if error.error != "cluster_block_exception":
+                raise
+            _logger.warning(
+                "%s did not get the fields of this version, documents that have them would be rejected there: %s",
+                index,
+                describe(error.status_code, error.error, f"{error}. Before it is written to, run `flowlogs setup` again"),
+            )
 
 
 def check_set_up(client: Elasticsearch) -> None:
