@@ -79,14 +79,17 @@ class SlotRange:
     def holds(self, key: str) -> bool | None:
         """Tell whether a file is of the range, by its slot or (renamed files) the day or hour of its folder.
 
-        A slot, day or hour that the range only touches is in it. None: the key tells no time.
+        A slot, day or hour that the range only touches is in it. None: the key tells no time. What ``next_key``
+        passes over is not of it, whatever its name says: else it would be taken where it happens to share a page.
         """
         if not self.times.is_bounded:
             return True
+        layout, folder = _region_folder(key)
+        if folder and self._further(layout, key[folder.end() :]):
+            return False
         slot = parse_key(key).slot
         if slot is not None:
             return self.times.touches(slot, slot + SLOT)
-        layout, folder = _region_folder(key)
         found = layout.day.match(key, folder.end()) if folder else None
         start = _time(found["day"], layout.day_format) if found else None
         if found is None or start is None:
@@ -103,30 +106,39 @@ class SlotRange:
         with hourly folders and those of one without may lie in the same day.
         """
         layout, folder = _region_folder(key)
-        if not folder:
+        further = self._further(layout, key[folder.end() :]) if folder else ""
+        return key[: folder.end()] + further if folder and further else ""
+
+    def _further(self, layout: _Layout, rest: str) -> str:
+        """Return after which key below an account and region a listing goes on that has come to ``rest``; "": there.
+
+        All keys between the two have the same answer, so what is passed over hangs on nothing but a key.
+        """
+        if not layout.after[:-1] <= rest <= layout.after:  # beside all folders of days
             return ""
-        region, rest = key[: folder.end()], key[folder.end() :]
-        days = layout.after[:-1]  # what the folder of any day begins with
-        if rest > layout.after or not (rest.startswith(days) or days.startswith(rest)):
-            return ""
-        if self.times.since and rest < (first := self.times.since.strftime(layout.day_format)):
-            return region + first
+        if self.times.since and rest < (first := _day_folder(layout, self.times.since)):
+            return first
         if self.times.until:
-            last = (self.times.until - timedelta.resolution).strftime(layout.day_format)
+            last = _day_folder(layout, self.times.until - timedelta.resolution)
             if rest > last and not rest.startswith(last):
-                return region + layout.after
+                return layout.after
         return ""
 
 
+def _day_folder(layout: _Layout, time: datetime) -> str:
+    return time.strftime(layout.day_format.replace("%Y", f"{time.year:04}"))  # which is not padded everywhere
+
+
 def _region_folder(key: str) -> tuple[_Layout, re.Match[str] | None]:
-    for layout in _LAYOUTS:
-        if folder := layout.region.search(key):
-            return layout, folder
-    return _LAYOUTS[0], None
+    found = [(layout, folder) for layout in _LAYOUTS if (folder := layout.region.search(key))]
+    # The outermost, as it is for all keys that begin alike.
+    return min(found, key=lambda pair: pair[1].end()) if found else (_LAYOUTS[0], None)
 
 
 def _time(text: str, form: str) -> datetime | None:
     try:
-        return datetime.strptime(text, form).replace(tzinfo=timezone.utc)
-    except ValueError:  # a date that is in no calendar
+        time = datetime.strptime(text, form).replace(tzinfo=timezone.utc)
+        _ = time + timedelta(days=1)
+    except (ValueError, OverflowError):  # a date that is in no calendar, or the last one, of which no end can be told
         return None
+    return time

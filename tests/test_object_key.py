@@ -53,8 +53,12 @@ def test_other_keys_tell_nothing(key: str) -> None:
     assert parse_key(key) == KeyParts("", "", "", None)
 
 
-def test_a_date_that_is_in_no_calendar_is_no_slot() -> None:
-    assert parse_key(NAME.replace("20240131", "20240231")) == PARTS._replace(slot=None)
+@pytest.mark.parametrize("day", ["20240231", "99991231"])
+def test_a_date_that_is_in_no_calendar_or_ends_in_none_is_no_slot(day: str) -> None:
+    name = NAME.replace("20240131", day)
+
+    assert parse_key(name) == PARTS._replace(slot=None)
+    assert SlotRange(TimeRange(since=PARTS.slot)).holds(name) is None
 
 
 _prefixes = st.text(st.characters(codec="utf-8"), max_size=30).map(lambda text: f"{text}/" if text else "")
@@ -105,9 +109,24 @@ def _range(since: datetime | None = None, until: datetime | None = None) -> Slot
 @pytest.mark.parametrize(
     ("minute", "held"), [(-5, False), (0, True), (5, True), (25, True), (30, False), (35, False)]
 )  # fmt: skip
-@pytest.mark.parametrize("folder", ["", REGION, "elsewhere/2019/01/01/"])
-def test_a_file_is_of_the_range_that_its_slot_lies_in_wherever_it_lies(folder: str, minute: int, held: bool) -> None:
+@pytest.mark.parametrize("folder", ["", f"{REGION}2024/01/31/", f"{REGION}copies/", "elsewhere/2019/01/01/"])
+def test_a_file_is_of_the_range_that_its_slot_lies_in(folder: str, minute: int, held: bool) -> None:
     assert _range(TEN, HALF_PAST).holds(folder + _name(TEN + timedelta(minutes=minute))) is held
+
+
+@pytest.mark.parametrize(
+    "folder", [f"{REGION}2024/02/01/", f"{REGION}2024/01/30/23/", f"{HIVE}year=2024/month=02/day=01/", REGION]
+)
+def test_a_file_in_the_folder_of_another_day_is_not_of_the_range_whatever_its_name(folder: str) -> None:
+    assert _range(TEN, HALF_PAST).holds(folder + _name(TEN)) is False
+
+
+@pytest.mark.parametrize("folder", [f"{REGION}2024/01/31/", f"{HIVE}year=2024/month=01/day=31/"])
+def test_a_range_may_begin_before_the_year_1000(folder: str) -> None:
+    times = _range(since=datetime(900, 1, 1, tzinfo=timezone.utc))
+
+    assert times.next_key(folder) == ""
+    assert times.holds(folder + _name(TEN))
 
 
 def test_a_slot_that_the_range_begins_or_ends_in_is_of_it() -> None:
@@ -151,7 +170,8 @@ def test_of_a_key_that_tells_no_time_nothing_is_said_unless_all_is_wanted(key: s
         (f"{REGION}2024/02/01/x", f"{REGION}:"),
         (f"{REGION}2025/01/01/00/x", f"{REGION}:"),
         (f"{REGION}other", ""),
-        (HIVE, f"{HIVE}year=2024/month=01/day=31/"),
+        (HIVE, ""),
+        (f"{HIVE}year=", f"{HIVE}year=2024/month=01/day=31/"),
         (f"p/{HIVE}year=2023/month=12/day=31/hour=00/x", f"p/{HIVE}year=2024/month=01/day=31/"),
         (f"{HIVE}year=2024/month=02/day=01/x", f"{HIVE}year=:"),
         (f"{HIVE}zone=1/x", ""),
@@ -179,13 +199,14 @@ _some_slots = st.integers(0, 40 * 24 * 12).map(
 
 @st.composite
 def _keys(draw: st.DrawFn) -> str:
-    slot = draw(_some_slots)
+    slot, day_of = draw(_some_slots), draw(_some_slots)
+    slot = draw(st.sampled_from([day_of, day_of, slot]))  # AWS puts a file into the folder of its slot, others may not
     folder = draw(st.sampled_from([REGION, HIVE, f"a/{REGION}", f"z/{HIVE}", "AWSLogs/9/vpcflowlogs/us-east-1/"]))
-    day = f"{slot:year=%Y/month=%m/day=%d/}" if "=" in folder else f"{slot:%Y/%m/%d/}"
+    day = f"{day_of:year=%Y/month=%m/day=%d/}" if "=" in folder else f"{day_of:%Y/%m/%d/}"
     hour = f"{slot:hour=%H/}" if "=" in folder else f"{slot:%H/}"
     name = draw(st.sampled_from([_name(slot), "renamed.log"]))
     dated = folder + day + draw(st.sampled_from(["", hour])) + name
-    return draw(st.sampled_from([dated, dated, dated, f"{folder}undated", "b/foreign", f"moved/{name}"]))
+    return draw(st.sampled_from([dated, dated, dated, f"{folder}undated", folder + name, "b/foreign", f"moved/{name}"]))
 
 
 class PagedS3:
@@ -230,6 +251,25 @@ def test_whatever_is_of_the_range_is_listed_in_no_more_pages_than_everything(
     assert [key for key in found if slots.holds(key)] == [key for key in everything if slots.holds(key)]
     assert [key for key in found if slots.holds(key) is None] == [key for key in everything if slots.holds(key) is None]
     assert narrow.pages <= wide.pages
+
+
+@pytest.mark.parametrize("region", [REGION, HIVE])
+@pytest.mark.parametrize("prefix", ["", "AWSLogs/"])
+def test_what_is_taken_does_not_hang_on_where_a_page_ends(region: str, prefix: str) -> None:
+    days = [TEN + timedelta(days=at) for at in range(-3, 4)]
+    folders = [
+        f"{region}{day:year=%Y/month=%m/day=%d/}" if "=" in region else f"{region}{day:%Y/%m/%d/}" for day in days
+    ]
+    keys = [folder + _name(slot) for folder in folders for slot in days] + [region + _name(slot) for slot in days]
+    slots = _range(TEN, HALF_PAST)
+
+    taken = []
+    for size in (1, 2, 5, 1000):
+        refs = list_objects(cast(Any, PagedS3(keys, size)), "logs", prefix, next_key=slots.next_key)
+        taken.append([ref.key for ref in refs if slots.holds(ref.key)])
+
+    assert folders[3] + _name(TEN) in taken[0]
+    assert all(found == taken[0] for found in taken)
 
 
 def test_a_day_out_of_years_is_listed_alone() -> None:
