@@ -9,6 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterable
+from http.client import HTTPException
 from typing import Any, NamedTuple
 
 _TIMEOUT_S = 30
@@ -50,7 +51,7 @@ class JobAt(NamedTuple):
         """
         try:
             jobs = FlinkRest(self.flink_url, timeout_s=timeout_s).jobs(self.name)
-        except FlinkError:
+        except (FlinkError, LookupError, TypeError):
             return False
         return bool(jobs) and jobs[0].state in _STOPPED
 
@@ -219,19 +220,19 @@ class FlinkRest:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             raise FlinkError(f"Flink at {self._url} refuses {path}: {error.code} {_errors(error)}") from error
-        except OSError as error:
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: no JSON, but a proxy's page for instance
             raise FlinkError(
-                f"Flink does not answer at {self._url} ({error}): check --flink-url, or start one on this machine with "
-                "`flowlogs local up --flink`"
+                f"Flink does not answer at {self._url} ({str(error).strip()}): check --flink-url, or start one on this "
+                "machine with `flowlogs local up --flink`"
             ) from error
 
 
 def _errors(error: urllib.error.HTTPError) -> str:
     try:
-        said = json.load(error).get("errors", [""])
-    except ValueError:
-        return error.reason
-    return " ".join(said).strip().splitlines()[0] if said else error.reason
+        lines = " ".join(json.load(error)["errors"]).strip().splitlines()
+    except (OSError, HTTPException, ValueError, LookupError, TypeError):  # it is a proxy's, for instance
+        lines = []
+    return lines[0] if lines else error.reason
 
 
 def _cause(stacktrace: str) -> str:

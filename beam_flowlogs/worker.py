@@ -45,8 +45,12 @@ def main() -> None:
 
 
 def _end(_number: int = 0, _frame: FrameType | None = None) -> None:
-    give_back(keeper())
-    os._exit(0)  # as a SIGTERM does: other threads may wait for what never comes
+    try:
+        give_back(keeper())
+    except Exception:
+        _logger.exception("messages were not given back to their queue: they come again when their visibility is over")
+    finally:
+        os._exit(0)  # as a SIGTERM does: other threads may wait for what never comes
 
 
 def give_back(held: VisibilityKeeper) -> int:

@@ -9,7 +9,7 @@ import pytest
 from beam_flowlogs.flink_rest import JobAt
 from beam_flowlogs.sqs_queue import SqsQueue
 from beam_flowlogs.visibility import VisibilityKeeper
-from beam_flowlogs.worker import give_back
+from beam_flowlogs.worker import _end, give_back
 from tests.fake_sqs import FakeSqs
 
 
@@ -49,3 +49,21 @@ def test_the_messages_of_a_job_that_nobody_can_be_asked_about_are_left_to_their_
     held.job = JobAt("http://127.0.0.1:1", "flowlogs")
     assert give_back(held) == 0
     assert sqs.visible() == 0
+
+
+def test_the_worker_ends_whatever_comes_of_giving_back(
+    held: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(_: JobAt, timeout_s: float) -> bool:
+        raise RuntimeError("nobody thought of that")
+
+    monkeypatch.setattr(JobAt, "is_stopped", fail)
+    monkeypatch.setattr("beam_flowlogs.worker.keeper", lambda: held)
+    held.job = JobAt("http://flink", "flowlogs")
+    ended: list[int] = []
+    monkeypatch.setattr("beam_flowlogs.worker.os._exit", ended.append)
+
+    _end()
+
+    assert ended == [0]
+    assert "nobody thought of that" in caplog.text
