@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 __all__ = [
+    "Hidden",
     "Message",
     "QueueConfig",
     "QueueRefused",
     "SqsQueue",
+    "batches",
     "check_queue_url",
     "connect_queue",
 ]
@@ -93,6 +95,13 @@ class Message(NamedTuple):
     sent_ms: int
 
 
+class Hidden(NamedTuple):
+    """Receipts of messages that were hidden, and those that are no longer valid; SQS failed with any others."""
+
+    hidden: list[str]
+    expired: list[str]
+
+
 class QueueRefused(RuntimeError):  # noqa: N818
     """SQS refuses a request for good: the queue's name or the role's rights are wrong."""
 
@@ -131,17 +140,14 @@ class SqsQueue:
 
     def delete(self, receipts: Sequence[str]) -> int:
         """Delete messages and return how many; a receipt that expired leaves its message to be delivered again."""
-        return sum(self._call(partial(self._delete, entries)) for entries in _batches(receipts))
+        return sum(self._call(partial(self._delete, entries)) for entries in batches(receipts))
 
-    def hide(self, receipts: Sequence[str], seconds: int) -> list[str]:
-        """Hide messages for ``seconds`` from now (0: give them back); return the receipts that are no longer valid.
+    def hide(self, receipts: Sequence[str], seconds: int) -> Hidden:
+        """Hide at most BATCH messages for ``seconds`` from now (0: give them back).
 
-        It is tried once, since other queues' messages wait for their turn.
+        It is tried once, since other messages wait for their turn.
         """
-        expired: list[str] = []
-        for entries in _batches(receipts):
-            expired += self._call(partial(self._hide, entries, seconds), Retry(0))
-        return expired
+        return self._call(partial(self._hide, receipts, seconds), Retry(0))
 
     def _delete(self, receipts: Sequence[str]) -> int:
         entries = [{"Id": str(at), "ReceiptHandle": receipt} for at, receipt in enumerate(receipts)]
@@ -152,7 +158,7 @@ class SqsQueue:
             _logger.warning("%s: a receipt has expired, its message will come again: %s", self.url, failed["Code"])
         return len(answer.get("Successful", ()))
 
-    def _hide(self, receipts: Sequence[str], seconds: int) -> list[str]:
+    def _hide(self, receipts: Sequence[str], seconds: int) -> Hidden:
         answer = self._client.change_message_visibility_batch(
             QueueUrl=self.url,
             Entries=[
@@ -160,7 +166,10 @@ class SqsQueue:
                 for at, receipt in enumerate(receipts)
             ],
         )
-        return [receipts[int(failed["Id"])] for failed in answer.get("Failed", ()) if failed["SenderFault"]]
+        return Hidden(
+            [receipts[int(done["Id"])] for done in answer.get("Successful", ())],
+            [receipts[int(failed["Id"])] for failed in answer.get("Failed", ()) if failed["SenderFault"]],
+        )
 
     def _call(self, action: Callable[[], T], retry: Retry | None = None) -> T:
         try:
@@ -172,7 +181,8 @@ class SqsQueue:
             ) from error
 
 
-def _batches(receipts: Sequence[str]) -> Iterable[Sequence[str]]:
+def batches(receipts: Sequence[str]) -> Iterable[Sequence[str]]:
+    """Yield receipts as many at a time as SQS takes in one request."""
     for begin in range(0, len(receipts), BATCH):
         yield receipts[begin : begin + BATCH]
 

@@ -6,8 +6,9 @@ import threading
 from typing import Any, cast
 
 import pytest
+from botocore.exceptions import EndpointConnectionError
 
-from beam_flowlogs.sqs_queue import SqsQueue
+from beam_flowlogs.sqs_queue import Hidden, SqsQueue
 from beam_flowlogs.visibility import LONGEST_HOLD_S, VisibilityKeeper
 from tests.fake_sqs import FakeSqs
 
@@ -134,8 +135,71 @@ def test_trouble_with_one_queue_keeps_nothing_from_the_others(
 
     assert sqs.visible() == 0
     assert len(caplog.records) == 1
-    assert keeper.give_back() == 2
+    assert keeper.give_back() == 1, "those that are visible again"
     assert sqs.visible() == 1
+
+
+class MoodySqs(FakeSqs):
+    """A queue that fails with the third request to hide messages, and with the first message of the second one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._lock = threading.Lock()
+
+    def change_message_visibility_batch(self, *, Entries: list[dict[str, Any]], **_: Any) -> dict[str, Any]:  # noqa: N803
+        with self._lock:
+            before = self.calls.count("hide")
+            if before == 2:
+                self.calls.append("hide")
+                raise EndpointConnectionError(endpoint_url="https://sqs")
+            if before != 1:
+                return super().change_message_visibility_batch(Entries=Entries)
+            answer = super().change_message_visibility_batch(Entries=Entries[1:])
+            return {**answer, "Failed": [{"Id": Entries[0]["Id"], "SenderFault": False, "Code": "InternalError"}]}
+
+
+def test_a_request_that_fails_keeps_no_other_messages_from_being_given_back_and_counts_as_it_ended(
+    keeper: VisibilityKeeper,
+) -> None:
+    moody = MoodySqs()
+    queue = SqsQueue(cast(Any, moody), "https://sqs/moody", visibility_s=30)
+    keeper.hold(queue, dict.fromkeys(_receive(moody, queue, 45), 0))
+
+    assert keeper.give_back() == moody.visible() == 45 - 10 - 1
+
+
+def test_what_was_extended_before_a_request_failed_is_not_extended_again(
+    sqs: FakeSqs, keeper: VisibilityKeeper
+) -> None:
+    moody = MoodySqs()
+    queue = SqsQueue(cast(Any, moody), "https://sqs/moody", visibility_s=30)
+    keeper.hold(queue, dict.fromkeys(_receive(moody, queue, 45), 0))
+    moody.now = sqs.now = sqs.now + 11
+
+    keeper.extend()
+    assert keeper.news() == (19, 0)
+    assert moody.calls.count("hide") == 3
+    keeper.extend()
+    assert keeper.news() == (26, 0)
+
+    moody.now += 20
+    assert moody.visible() == 0
+
+
+def test_messages_are_given_back_in_several_requests_at_a_time(
+    sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 40), 0))
+    together = threading.Barrier(4)
+    hide = queue.hide
+
+    def hide_together(receipts: list[str], seconds: int) -> Hidden:
+        together.wait(10)
+        return hide(receipts, seconds)
+
+    monkeypatch.setattr(queue, "hide", hide_together)
+
+    assert keeper.give_back() == sqs.visible() == 40
 
 
 def test_the_keepers_thread_survives_every_error(
@@ -162,7 +226,7 @@ def test_what_is_given_back_while_it_is_being_extended_stays_given_back(
     asked, go_on = threading.Event(), threading.Event()
     hide = queue.hide
 
-    def slow(receipts: list[str], seconds: int) -> list[str]:
+    def slow(receipts: list[str], seconds: int) -> Hidden:
         if seconds:
             asked.set()
             go_on.wait(10)
