@@ -5,6 +5,7 @@ Written as text around the numbers: to build the document as an object first cos
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cached_property, lru_cache
@@ -15,8 +16,8 @@ import orjson
 from beam_flowlogs.rollup_details import combined
 from beam_flowlogs.rollup_key import COUNTERS, DIMENSIONS, PARTS_VERSION, RollUpKey, put, to_json
 
-_HOLE = "\x00here\x00"
-"""Stands for a value in a text that is made once for many roll-ups."""
+_HOLE = f"\x00{secrets.token_hex(16)}\x00"
+"""Stands for a value in a text that is made once for many roll-ups; nobody can log it, since it is never the same."""
 
 
 def _around_counters() -> str:

@@ -51,6 +51,17 @@ def part(object_id: str = "a", *, first: int = NOW, **counters: int) -> Part:
     return Part(object_id, tuple(counters.get(name.replace(".", "_"), 0) for name in COUNTERS), first, NOW, {})
 
 
+def test_whatever_a_record_says_of_its_interface_stands_in_the_document_as_it_is() -> None:
+    # What stood for the interface's name in a prepared text.
+    said = {"account_id": "\x00here\x00", "vpc_id": "\x00here\x00", "subnet_id": '"},{'}
+
+    document = stored(merged(KEY, None, [Part("a", (1,) * len(COUNTERS), NOW, NOW, said)]))
+
+    assert document is not None
+    assert document["cloud"] == {"account": {"id": "\x00here\x00"}}
+    assert document["aws"] == {"vpcflow": {"vpc_id": "\x00here\x00", "subnet_id": '"},{', "interface_id": "eni-1"}}
+
+
 @given(st.data())
 def test_order_grouping_and_repetition_of_parts_do_not_change_the_document(data: st.DataObject) -> None:
     found = one_each(data.draw(st.lists(parts, min_size=1, max_size=4)))
