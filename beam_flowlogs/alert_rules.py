@@ -100,12 +100,13 @@ def _new_reject(
 ) -> _Held | None:
     if len(before) < limit["history"]:
         return None
-    many = [entry for entry in top_of(rolled, top) if entry["flows"] >= limit["flows"]]
+    least = max(limit["flows"], limit["share"] * rolled["flows"])
+    many = [entry for entry in top_of(rolled, top) if entry["flows"] >= least]
     known = {name for past in before for name in getattr(past, top)} if many else ()
     for entry in many:
         if entry[label] not in known:
             message = f"{entry['flows']:,} flows {words} {entry[label]} were rejected, and it was not rejected before"
-            return entry["flows"], limit["flows"], message
+            return entry["flows"], least, message
     return None
 
 
@@ -177,14 +178,14 @@ KINDS: Mapping[str, Kind] = {
         {"share": 0.5, "flows": 50, "factor": 2, "history": 3}, _reject_share,
     ),
     "rejected-port": Kind(
-        "`flows` rejected to a destination port that was not among the most rejected of the windows before, of which "
-        "there are `history`",
-        {"flows": 50, "history": 3}, _rejected_port,
+        "`flows`, and `share` of all, rejected to a destination port that was not among the most rejected of the "
+        "windows before, of which there are `history`",
+        {"flows": 50, "share": 0.05, "history": 3}, _rejected_port,
     ),
     "rejected-source": Kind(
-        "`flows` rejected from an address that was not among the most rejected of the windows before, of which there "
-        "are `history`",
-        {"flows": 50, "history": 3}, _rejected_source,
+        "`flows`, and `share` of all, rejected from an address that was not among the most rejected of the windows "
+        "before, of which there are `history`",
+        {"flows": 50, "share": 0.05, "history": 3}, _rejected_source,
     ),
     "port-scan": Kind("one source was rejected at `ports` different ports", {"ports": 25}, _port_scan),
     "many-peers": Kind(

@@ -88,6 +88,14 @@ def test_what_was_rejected_before_is_not_new(kind: str) -> None:
     assert found_by(kind, *[rolled(top=REJECTED)] * 6) == []
 
 
+@pytest.mark.parametrize("kind", ["rejected-port", "rejected-source"])
+@pytest.mark.parametrize(("flows", "places"), [(2_000, []), (1_000, [6])])
+def test_what_is_rejected_is_measured_against_the_traffic_of_a_busy_interface(
+    kind: str, flows: int, places: list[int]
+) -> None:
+    assert found_by(kind, *USUAL, rolled(flows=flows, top=REJECTED)) == places
+
+
 def test_a_share_of_rejects_that_is_usual_is_no_news() -> None:
     assert found_by("reject-share", *[rolled(rejected={"flows": 60})] * 6, rolled(rejected={"flows": 90})) == []
 
