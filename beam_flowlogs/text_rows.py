@@ -228,7 +228,7 @@ class _BlockParser:
         """Yield a block's rows."""
         number, self.number = self.number, self.number + len(block)
         batch = self._compiled(block.data, self.number - number)
-        if batch is None and not self._needs_a_look(block.data):
+        if batch is None and not self._needs_a_look(block.data, self.number - number):
             batch = self._fast(block.data)
         if batch is not None and batch.num_rows == self.number - number:
             numbers = np.arange(number, self.number)
@@ -237,9 +237,11 @@ class _BlockParser:
         else:
             yield from self._slow(block, number)
 
-    def _needs_a_look(self, data: bytes) -> bool:
+    def _needs_a_look(self, data: bytes, rows: int) -> bool:
+        # Arrow makes a value for every column of a blank line. A value and what ends it are two bytes, at the end one.
+        has_short_lines = 2 * rows * len(self._names) > len(data) + 1
         # A repeated header would be a row where every column is text.
-        return _is_ambiguous(data) or (self._all_text and self._header in data)
+        return has_short_lines or _is_ambiguous(data) or (self._all_text and self._header in data)
 
     def _compiled(self, data: bytes, rows: int) -> pa.RecordBatch | None:
         """Return the rows of a block that is plainly in order, without Arrow's reader and its freedoms."""

@@ -7,10 +7,13 @@ import tracemalloc
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pyarrow import csv
 
+from beam_flowlogs import kernel
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rows import Period, Rows
@@ -170,6 +173,23 @@ def test_a_row_with_a_stray_carriage_return_is_bad_and_one_before_the_newline_is
 def test_blank_lines_are_numbered_but_no_rows() -> None:
     assert sorted(_verdicts(b"\n\r\n" + HEADER + b"\n\n" + ROW + b"\n \t\n" + ROW + b"\n\n")) == [1, 3]
     assert sorted(_verdicts(b"\n\r\n" + ROW + b"\n\n" + ROW, names=DEFAULT_FORMAT)) == [2, 4]
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
+def test_blank_lines_take_no_room_for_the_columns_that_they_have_not(
+    ending: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"new-{number}" for number in range(144)]
+    row = b" ".join([b"x"] * 144)
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    read_csv = csv.read_csv
+    monkeypatch.setattr(kernel, "compiled", None)
+    monkeypatch.setattr(csv, "read_csv", lambda *arguments: read_csv(*arguments, memory_pool=pool))
+
+    seen = _verdicts(ending.join([row, *[b""] * 300_000, row, b""]), names)
+
+    assert sorted(seen) == [0, 300_001]
+    assert 0 < pool.max_memory() < 10_000_000
 
 
 def test_a_first_block_of_blank_lines_hides_nothing() -> None:
