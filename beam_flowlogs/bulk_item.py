@@ -1,6 +1,6 @@
 """A document in, the bytes of its bulk item out: which index, which operation, under which id.
 
-And back: a ready bulk body in, its items out.
+And back: ready bulk bodies in, their items out.
 """
 
 from __future__ import annotations
@@ -11,7 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import numpy as np
 import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_flowlogs.bulk_request import offsets
 
 _OPERATIONS = ("create", "index", "update")
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -33,6 +38,22 @@ def split_body(body: bytes) -> list[bytes]:
         if b'"_id"' not in action:
             raise ValueError(f"item {number} has no _id, so a repeated request would write it twice: {action[:100]!r}")
     return [b"%b\n%b\n" % pair for pair in zip(lines[::2], lines[1::2])]
+
+
+def are_items(bodies: pa.Array) -> bool:
+    """Tell whether each of a binary array is plainly one item: two lines with their ends, the first one an action.
+
+    A tenth of what ``split_body`` costs, and it looks no further: not for the id.
+    """
+    edges = offsets(bodies)
+    if len(edges) < 2:
+        return True
+    data = np.frombuffer(bodies.buffers()[2] or b"", np.uint8)[edges[0] : edges[-1]]
+    newlines = np.flatnonzero(data == ord("\n"))
+    if len(newlines) != 2 * len(bodies) or (newlines[1::2] + 1 != edges[1:] - edges[0]).any():
+        return False
+    acts = [pc.starts_with(bodies, f'{{"{operation}":') for operation in _OPERATIONS]
+    return bool(pc.all(pc.or_(pc.or_(acts[0], acts[1]), acts[2])).as_py())
 
 
 @dataclass(frozen=True)

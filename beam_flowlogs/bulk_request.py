@@ -130,13 +130,18 @@ def offsets(items: pa.Array) -> npt.NDArray[np.integer[Any]]:
     return np.frombuffer(buffer, width)[items.offset : items.offset + len(items) + 1]
 
 
+def check_items(items: pa.Array) -> None:
+    """Raise TypeError or ValueError, with the cure, unless ``items`` is a binary array without nulls."""
+    if not (pa.types.is_binary(items.type) or pa.types.is_large_binary(items.type)):
+        raise TypeError(f"bulk items must be a binary or large_binary array, not {items.type}: cast it")
+    if items.null_count:
+        raise ValueError(f"{items.null_count} of {len(items)} bulk items are null: drop them first")
+
+
 def cut(items: pa.Array | pa.ChunkedArray, first: int, max_bytes: int, max_actions: int) -> Iterator[Body]:
     """Bodies of at most `max_bytes` (but at least one item) and `max_actions`; the first item has position `first`."""
     for chunk in items.chunks if isinstance(items, pa.ChunkedArray) else [items]:
-        if not (pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type)):
-            raise TypeError(f"bulk items must be a binary or large_binary array, not {chunk.type}: cast it")
-        if chunk.null_count:
-            raise ValueError(f"{chunk.null_count} of {len(chunk)} bulk items are null: drop them first")
+        check_items(chunk)
         edges, start = offsets(chunk), 0
         while start < len(chunk):
             by_bytes = int(np.searchsorted(edges, edges[start] + max_bytes, side="right")) - 1

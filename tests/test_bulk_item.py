@@ -4,9 +4,10 @@ import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from beam_flowlogs.bulk_item import ItemFormat, split_body
+from beam_flowlogs.bulk_item import ItemFormat, are_items, split_body
 
 NOON = datetime(2026, 3, 4, 12, tzinfo=timezone.utc)
 
@@ -133,3 +134,33 @@ def test_a_body_is_split_into_its_items_whatever_its_actions_and_its_last_line()
 def test_what_is_no_body_of_items_says_why(body: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         split_body(body)
+
+
+ITEM = b'{"create":{"_index":"i","_id":"1"}}\n{"n":1}\n'
+DELETE = b'{"delete":{"_index":"i","_id":"1"}}\n'
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()])
+@pytest.mark.parametrize(
+    ("bodies", "expected"),
+    [
+        ([], True),
+        ([ITEM], True),
+        ([ITEM, ITEM.replace(b"create", b"update"), ITEM.replace(b"create", b"index")], True),
+        ([ITEM, ITEM + ITEM], False),
+        ([ITEM * 2, b""], False),
+        ([ITEM + DELETE, DELETE], False),
+        ([ITEM, ITEM[:-1]], False),
+        ([ITEM[:-1], b"\n" + ITEM], False),
+        ([ITEM, DELETE * 2], False),
+        ([ITEM, b"\n\n"], False),
+        ([b""], False),
+    ],
+)
+def test_an_array_of_items_is_told_from_one_of_other_bodies(
+    bodies: list[bytes], expected: bool, kind: pa.DataType
+) -> None:
+    whole = pa.array([b"before\n", *bodies, b"after"], kind)
+
+    assert are_items(whole.slice(1, len(bodies))) is expected
+    assert are_items(pa.array(bodies, kind)) is expected

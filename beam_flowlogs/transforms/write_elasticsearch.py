@@ -15,13 +15,15 @@ from apache_beam.transforms.window import GlobalWindow, GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.bulk import BulkConfig, BulkResult, BulkStream, BulkWriter
-from beam_flowlogs.bulk_item import ItemFormat, split_body
+from beam_flowlogs.bulk_item import ItemFormat, are_items, split_body
+from beam_flowlogs.bulk_request import check_items
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.reject import Reject
 from beam_flowlogs.transforms.typed import typed
 
 _REJECTS = "rejects"
 _FEW = 8  # an array that fills less than this part of a body is gathered with others
+_LONGEST_REPR = 65536
 _LONGEST_WAIT = 1.0  # seconds that an item waits in a long bundle for others to fill its body
 
 
@@ -47,8 +49,9 @@ class WriteToElasticsearch(beam.PTransform):
         writes.rejects | WriteToText("rejects")
 
     Elements: a document (dict), an Arrow RecordBatch of documents, or, ready for Elasticsearch and without need of a
-    `format`, the bytes of a bulk body of one item or many, or a binary Arrow array of items (see `beam_flowlogs.bulk`);
-    each item must have an id of its own.
+    `format`, the bytes of a bulk body of one item or many, or a binary Arrow array of such bodies without nulls; each
+    item must have an id of its own. Where one body of an array is of many items or damaged, the array is taken apart;
+    else it is not looked into, and an item without an id is not found out.
 
     A bundle ends when all its items are durable or rejected; what the cluster cannot take now is sent again, so it
     slows the pipeline down and loses nothing. `bulk.retry_for` bounds the patience: the bundle then fails, and the
@@ -130,14 +133,10 @@ class _RenderFn(beam.DoFn):
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         if isinstance(element, pa.Array):
-            yield element
+            check_items(element)
+            yield from [element] if are_items(element) else _items_of(element.to_pylist())
         elif isinstance(element, bytes):
-            try:
-                items = split_body(element)
-            except ValueError as e:
-                yield _not_renderable(e, element)
-            else:
-                yield from items if len(items) == 1 else [pa.array(items, pa.large_binary())]
+            yield from _items_of([element])
         elif self._format is None:
             raise TypeError(f"{type(element).__name__} is no bulk item: give WriteToElasticsearch an ItemFormat")
         elif isinstance(element, pa.RecordBatch):
@@ -146,13 +145,32 @@ class _RenderFn(beam.DoFn):
                 try:
                     batch.append(self._format.render(row, _moment(timestamp)))
                 except ValueError as e:
-                    yield _not_renderable(e, repr(row).encode())
+                    yield _not_renderable(e, _repr(row))
             yield pa.array(batch, pa.large_binary())
         else:
             try:
                 yield self._format.render(element, _moment(timestamp))
             except ValueError as e:
-                yield _not_renderable(e, repr(element).encode())
+                yield _not_renderable(e, _repr(element))
+
+
+def _items_of(bodies: Iterable[bytes]) -> Iterator[Any]:
+    """Yield the items of bulk bodies; a body that is none is a reject, and kept whole: mended, it can be sent again."""
+    items: list[bytes] = []
+    for body in bodies:
+        try:
+            items += split_body(body)
+        except ValueError as e:
+            yield _not_renderable(e, body)
+    if len(items) > 1:
+        yield pa.array(items, pa.large_binary())
+    else:
+        yield from items
+
+
+def _repr(element: Any) -> bytes:
+    """Return what to know a document by that cannot be sent, nor made again of this."""
+    return repr(element).encode(errors="backslashreplace")[:_LONGEST_REPR]
 
 
 def _moment(timestamp: Any) -> datetime:

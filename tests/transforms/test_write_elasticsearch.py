@@ -24,6 +24,7 @@ from beam_flowlogs.transforms.write_elasticsearch import (
     WriteElasticsearchResult,
     WriteToElasticsearch,
     Written,
+    _RenderFn,
     _SendFn,
 )
 from tests.fake_elasticsearch import FakeElasticsearch, error
@@ -94,6 +95,41 @@ def test_a_ready_body_may_hold_many_items_and_what_is_none_is_a_reject(server: F
 
 def _data(reject: Reject) -> bytes:
     return reject.data
+
+
+@pytest.mark.parametrize("few", [True, False])
+def test_the_bodies_of_an_array_may_hold_many_items_too_and_what_is_none_is_a_reject(
+    server: FakeElasticsearch, few: bool
+) -> None:
+    item = b'{"create":{"_index":"i","_id":"%d"}}\n{}\n'
+    wrong = [b'{"delete":{"_index":"i","_id":"1"}}\n' * 2, b"hello"]
+    array = pa.array([item % 0, item % 1 + item % 2, *wrong, item % 3])
+    bulk = BulkConfig(max_actions=100 if few else 5, first_delay=0.01, retry_for=1)
+    with pipeline() as p:
+        writes = p | beam.Create([array], reshuffle=False) | sink(server, bulk=bulk)
+        assert_that(totals(writes), equal_to([Written(4, 0, 0)]))
+        assert_that(writes.rejects | beam.Map(_data), equal_to(wrong), label="rejects")
+    assert sorted(server.documents) == ["0", "1", "2", "3"]
+
+
+@pytest.mark.parametrize("count", [1, 1000])
+@pytest.mark.parametrize(
+    ("kind", "body", "message"), [(pa.string(), "{}\n{}\n", "cast it"), (pa.binary(), None, "drop them first")]
+)
+def test_an_array_of_another_type_is_an_error_with_the_cure_whatever_its_size(
+    kind: pa.DataType, body: str | None, message: str, count: int
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        list(_RenderFn(None).process(pa.array([body] * count, kind), Timestamp(0)))
+
+
+def test_of_a_document_that_cannot_be_sent_a_reject_keeps_what_it_can_be_known_by(server: FakeElasticsearch) -> None:
+    document = {"no": "id", "surrogate": "\ud800", "text": "x" * 1_000_000}
+    rejects = [found.value for found in _RenderFn(ItemFormat("i")).process(document, Timestamp(0))]
+
+    assert [reject.reason for reject in rejects] == ["not-renderable"]
+    assert rejects[0].data.startswith(b"{'no': 'id', 'surrogate': '\\ud800'")
+    assert len(rejects[0].data) == 65536
 
 
 def test_a_large_array_travels_as_it_is_and_small_ones_are_gathered(server: FakeElasticsearch) -> None:
