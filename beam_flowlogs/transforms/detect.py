@@ -29,7 +29,9 @@ from beam_flowlogs.transforms.metrics import counted_dead_letters
 from beam_flowlogs.transforms.progress import NO_MESSAGE, Progress
 
 _WINDOWS_AT_ONCE = 5_000
-"""Roll-ups that are held: a backfill brings months of a key together."""
+"""Roll-ups that are held: a backfill brings a day of many keys together."""
+_DAY_S = 86_400
+"""What a backfill sorts in memory, of a shard: some 7 MB for each thousand interfaces. A year of it was gigabytes."""
 
 Watched = tuple[str, bytes]
 """What the rules see of the roll-ups of one window and shard; and how many parts of which messages they are of."""
@@ -56,8 +58,9 @@ class Detect(beam.PTransform):
 
     Out: progress by message token, ``tuple[str, bytes]``, once the alerts that its roll-ups give rise to are
     durable, or set aside.
-    Bounded input is evaluated once it is all there, endless input as it comes. Both give the same alerts, since an
-    alert is a union of windows (alert_store.py).
+    Bounded input is evaluated once it is all there, a day of a shard at a time, endless input as it comes. Both give
+    the same alerts, since an alert is a union of windows (alert_store.py), and what was before a day is in
+    Elasticsearch by then.
     """
 
     def __init__(self, config: JobConfig) -> None:
@@ -66,16 +69,24 @@ class Detect(beam.PTransform):
 
     def expand(self, watched: beam.PCollection) -> beam.PCollection:
         """Wire the transform."""
-        by_shard = "ByShard" >> (beam.GroupByKey() if watched.is_bounded else beam.ParDo(_OneWorkerFn()))
+        if watched.is_bounded:
+            watched = (
+                watched
+                | "Day" >> beam.Map(_with_day).with_output_types(tuple[str, bytes])
+                | "ByDay" >> beam.GroupByKey()
+                | "Sort" >> beam.MapTuple(_in_order).with_output_types(tuple[str, Iterable[bytes]])
+            )
         return (
             watched
-            | by_shard.with_output_types(tuple[str, Iterable[bytes]])
+            | "ByShard" >> beam.ParDo(_OneWorkerFn()).with_output_types(tuple[str, Iterable[bytes]])
             | "Evaluate" >> beam.ParDo(_EvaluateFn(self._config)).with_output_types(tuple[str, bytes])
         )
 
 
 class _OneWorkerFn(beam.DoFn):
     """Gives roll-ups as they come, those of a shard on one worker, which remembers the windows before.
+
+    Two workers at a time could each begin an alert of an episode that goes on over midnight.
 
     Its state is never written: declared, it makes a runner route by key. A GroupByKey would wait for a trigger.
     """
@@ -84,11 +95,11 @@ class _OneWorkerFn(beam.DoFn):
 
     def process(  # type: ignore[no-untyped-def]
         self,
-        element: Watched,
+        element: tuple[str, bytes | Iterable[bytes]],
         _=beam.DoFn.StateParam(ROUTED),  # noqa: B008
     ) -> Iterator[tuple[str, Iterable[bytes]]]:
         shard, watched = element
-        yield shard, [watched]
+        yield shard, [watched] if isinstance(watched, bytes) else watched
 
 
 class _EvaluateFn(beam.DoFn):
@@ -119,7 +130,7 @@ class _EvaluateFn(beam.DoFn):
 
     def process(self, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
         _, found = element
-        for data in sorted(found, key=_start_of):  # the past first: what is held may be evaluated in between
+        for data in found:
             start, window_s, merged, said, rows = orjson.loads(data)
             for key_type, key, about, seen in rows:
                 series = Series(window_s, key_type, key)
@@ -167,6 +178,16 @@ class _EvaluateFn(beam.DoFn):
         if self._config.alerts.tells:
             untold = [alert.document for alert in current if alert.is_untold and is_recent(alert.document)]
             self._store.mark_told(notify(self._config.alerts, untold))
+
+
+def _with_day(element: Watched) -> tuple[str, bytes]:
+    shard, data = element
+    return f"{shard} {_start_of(data) // _DAY_S}", data
+
+
+def _in_order(key: str, found: Iterable[bytes]) -> tuple[str, Iterable[bytes]]:
+    """Return the shard and its roll-ups of a day, the past first: some may be evaluated before the others."""
+    return key.partition(" ")[0], sorted(found, key=_start_of)
 
 
 def _start_of(data: bytes) -> int:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
 import apache_beam as beam
+import orjson
 import pytest
 from apache_beam.portability import common_urns
 from apache_beam.testing.test_pipeline import TestPipeline
@@ -10,13 +14,17 @@ from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that, equal_to
 
 from beam_flowlogs.alert_history import Series
+from beam_flowlogs.alert_notice import AlertConfig
 from beam_flowlogs.alert_past import Past
+from beam_flowlogs.alert_rules import Rule
 from beam_flowlogs.alert_store import MergedAlerts
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import ElasticsearchConfig
-from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey, merge
+from beam_flowlogs.rollup import COUNTERS, MergedRollUp, Part, RollUpKey, merge
 from beam_flowlogs.transforms.detect import Detect, Watched, _EvaluateFn, _OneWorkerFn, encode_watched
 from beam_flowlogs.transforms.progress import Progress
+from tests.test_alert_history import Cluster as RollUpCluster
+from tests.test_alert_store import Cluster as AlertCluster
 
 START = 1_764_000_000
 
@@ -44,6 +52,86 @@ def test_roll_ups_go_on_one_by_one_as_they_come() -> None:
         watched = pipeline | beam.Create(ROLL_UPS).with_output_types(Watched)
         found = watched | beam.ParDo(_OneWorkerFn()) | beam.MapTuple(lambda series, data: (series, *data))
         assert_that(found, equal_to(ROLL_UPS))
+
+
+MIDNIGHT = 1_764_028_800
+RULE = Rule("too-much", "bytes-above", "high", {"bytes": 10})
+
+
+def watched_of(minutes: Iterable[int]) -> list[Watched]:
+    """What the rule sees of an interface in minutes from midnight: it holds ten minutes before and after."""
+    found: list[tuple[RollUpKey, MergedRollUp, list[str]]] = []
+    for minute in minutes:
+        start = MIDNIGHT + 60 * minute
+        counters = [100 if name == "bytes" and -10 <= minute < 10 else 0 for name in COUNTERS]
+        key = RollUpKey(60, start, "interface", "eni-1")
+        found.append((key, merge(key, None, [Part("object", counters, start * 1000, start * 1000, {})]), ["token"]))
+    return list(encode_watched(found))
+
+
+class Cluster(AlertCluster):
+    """Keeps alerts, and has roll-ups: a backfill has written all of them before it evaluates the first."""
+
+    def __init__(self, minutes: Iterable[int]) -> None:
+        super().__init__()
+        self.msearch = RollUpCluster([MIDNIGHT + 60 * minute for minute in minutes]).msearch
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster(range(-120, 120))
+    monkeypatch.setattr("beam_flowlogs.transforms.detect.connect", lambda _: found)
+    monkeypatch.setattr("beam_flowlogs.transforms.detect.bulk_writer", lambda *_: found)
+    return found
+
+
+def alerts(cluster: Cluster) -> list[tuple[str, int]]:
+    found = [document["flowlogs"]["alert"] for document in cluster.stored.values()]
+    return [(alert["status"], alert["count"]) for alert in found]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("first", ["day before", "day after"])
+def test_an_episode_over_midnight_is_one_alert_whichever_day_comes_first(
+    cluster: Cluster, first: str, workers: int
+) -> None:
+    days = [watched_of(range(-120, 0)), watched_of(range(120))]
+    evaluators = [_EvaluateFn(replace(CONFIG, alerts=AlertConfig((RULE,)))) for _ in range(workers)]
+    for evaluate in evaluators:
+        evaluate.setup()
+        evaluate.start_bundle()
+
+    for day in days if first == "day before" else days[::-1]:
+        evaluate = evaluators.pop(0)
+        list(evaluate.process((day[0][0], [data for _, data in day])))
+        list(evaluate.finish_bundle())
+        evaluators.append(evaluate)
+
+    ((status, count),) = alerts(cluster)
+    assert count == 20
+    assert status == "closed" or workers == 2, "who has seen both days knows that it is over"
+
+
+def test_a_backfill_evaluates_a_day_of_a_shard_at_a_time_in_order(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_a_time: list[list[int]] = []
+    process = _EvaluateFn.process
+
+    def recorded(self: _EvaluateFn, element: tuple[str, Iterable[bytes]]) -> Iterator[tuple[str, bytes]]:
+        shard, found = element
+        together = list(found)
+        at_a_time.append([(orjson.loads(data)[0] - MIDNIGHT) // 60 for data in together])
+        return process(self, (shard, together))
+
+    monkeypatch.setattr(_EvaluateFn, "process", recorded)
+    with TestPipeline(runner="FnApiRunner") as pipeline:
+        mixed = watched_of([*range(0, 120, 2), *range(-120, 0), *range(119, 0, -2)])
+        watched = pipeline | beam.Create(mixed).with_output_types(Watched)
+        _ = watched | "Detect" >> Detect(replace(CONFIG, alerts=AlertConfig((RULE,))))
+
+    assert sorted(at_a_time) == [list(range(-120, 0)), list(range(120))]
+    assert alerts(cluster) == [("closed", 20)]
 
 
 class Seen:
