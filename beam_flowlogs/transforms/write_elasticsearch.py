@@ -133,8 +133,9 @@ class _RenderFn(beam.DoFn):
 
     def process(self, element: Any, timestamp: Any = beam.DoFn.TimestampParam) -> Iterator[Any]:
         if isinstance(element, pa.Array):
-            check_items(element)
-            yield from [element] if are_items(element) else _items_of(element.to_pylist())
+            if len(element):  # one of nothing may be of any type
+                check_items(element)
+                yield from [element] if are_items(element) else _items_of(element.to_pylist())
         elif isinstance(element, bytes):
             yield from _items_of([element])
         elif self._format is None:

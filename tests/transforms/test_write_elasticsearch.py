@@ -123,6 +123,10 @@ def test_an_array_of_another_type_is_an_error_with_the_cure_whatever_its_size(
         list(_RenderFn(None).process(pa.array([body] * count, kind), Timestamp(0)))
 
 
+def test_an_array_of_nothing_is_nothing_whatever_its_type() -> None:
+    assert list(_RenderFn(None).process(pa.array([]), Timestamp(0))) == []
+
+
 def test_of_a_document_that_cannot_be_sent_a_reject_keeps_what_it_can_be_known_by(server: FakeElasticsearch) -> None:
     document = {"no": "id", "surrogate": "\ud800", "text": "x" * 1_000_000}
     rejects = [found.value for found in _RenderFn(ItemFormat("i")).process(document, Timestamp(0))]
