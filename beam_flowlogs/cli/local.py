@@ -109,7 +109,7 @@ def down(home: Home = None) -> None:
         stopped = Stack(home).down()
         _say("Stopped." if stopped else "Nothing was running.")
         if stopped:
-            names = " ".join([*Stack(home).info().environment()])
+            names = " ".join([*Stack(home).info().environment(), "FLOWLOGS_HOME"])
             _say(f"A shell that took the variables over gets rid of them with: unset {names}")
 
 

@@ -78,7 +78,8 @@ def _show_groups(groups: list[dict[str, Any]], location: str, *, as_json: bool) 
     console = wide_console()
     if not groups:
         console.print(
-            f"There are no such dead letters in {location}: is it the --dead-letter of the job?", soft_wrap=True
+            f"Nothing of that kind is set aside in {location}. If something should be: is it the job's --dead-letter?",
+            soft_wrap=True,
         )
         return
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)

@@ -77,7 +77,7 @@ def test_what_was_replayed_is_shown_where_it_lies(location: str) -> None:
 
 
 def test_no_dead_letters_are_no_error(tmp_path: Path) -> None:
-    assert "no such dead letters" in rejects(str(tmp_path))
+    assert "Nothing of that kind is set aside" in rejects(str(tmp_path))
     assert json.loads(rejects(str(tmp_path), "--json")) == []
 
 
