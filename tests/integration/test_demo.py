@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,27 @@ def test_the_demo_shows_what_was_generated_and_stops_when_told(make_home: Callab
     assert summary["rollups"] == len(rollups)
     assert summary["interfaces"] == _top_interfaces(rollups, summary["interfaces"])
     assert summary["comparison"]["rolled_up"] == summary["comparison"]["recounted"]
+
+
+def test_a_demo_that_is_told_to_end_stops_its_stack(make_home: Callable[[], Path]) -> None:
+    home = make_home()
+    variables = {name: value for name, value in os.environ.items() if name not in FOREIGN_AWS_VARIABLES}
+    command = [sys.executable, "-m", "beam_flowlogs.cli"]
+    demo = subprocess.Popen([*command, "demo", "--records", "2000000", "--home", str(home)], env=variables)
+    try:
+        deadline = time.monotonic() + 300
+        while not (home / "truth.json").exists():  # generated: the stack is up, and the pipeline is about to run
+            assert demo.poll() is None
+            assert time.monotonic() < deadline, "the demo has generated nothing"
+            time.sleep(0.5)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(120) == 128 + signal.SIGTERM
+        status = [*command, "local", "status", "--home", str(home)]
+        shown = subprocess.run(status, env=variables, capture_output=True, text=True, check=False)
+        assert "running" not in shown.stdout
+    finally:
+        demo.kill()
+        subprocess.run([*command, "local", "down", "--home", str(home)], env=variables, check=False)
 
 
 def _top_interfaces(rollups: list[dict[str, Any]], shown: list[dict[str, Any]]) -> list[dict[str, Any]]:
