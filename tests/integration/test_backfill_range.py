@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,6 @@ from elasticsearch import Elasticsearch
 from typer.testing import CliRunner
 
 from beam_flowlogs.cli import app
-from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
-from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.elastic.verify import verify
 from beam_flowlogs.generate import GeneratorConfig, KeyLayout, S3Sink, generate
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
@@ -29,20 +27,6 @@ pytestmark = pytest.mark.integration
 START = 1_764_028_200  # 23:50 UTC: the slots go on into the next day
 MIDNIGHT = datetime(2025, 11, 25, tzinfo=timezone.utc)
 BOUNDS = ["--since", "2025-11-24T23:55:00Z", "--until", "2025-11-25T00:10"]
-
-
-@pytest.fixture
-def cluster(elasticsearch: ElasticsearchServer) -> Iterator[Elasticsearch]:
-    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
-    _delete_indices(client)
-    set_up(client)
-    yield client
-    _delete_indices(client)
-
-
-def _delete_indices(client: Elasticsearch) -> None:
-    for index in client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        client.indices.delete(index=index)
 
 
 @pytest.mark.parametrize("keys", KeyLayout)

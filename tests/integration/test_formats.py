@@ -7,7 +7,7 @@ import io
 import json
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,6 @@ from pyarrow import parquet
 from typer.testing import CliRunner
 
 from beam_flowlogs.cli import app
-from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
-from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.elastic.verify import verify
 from beam_flowlogs.fields import DEFAULT_FORMAT, FIELDS
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
@@ -35,20 +33,6 @@ NAME = "123456789012_vpcflowlogs_eu-west-1_fl-0a1_20251124T1600Z_1a2b3c4d"
 HEADER = " ".join(DEFAULT_FORMAT).encode()
 ROW = b"2 123456789012 eni-1 10.0.0.1 10.0.0.2 40000 443 6 10 840 1764000000 1764000059 ACCEPT OK"
 NUMBERS = frozenset(field.name for field in FIELDS if field.kind.is_number)
-
-
-@pytest.fixture
-def cluster(elasticsearch: ElasticsearchServer) -> Iterator[Elasticsearch]:
-    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
-    _delete_indices(client)
-    set_up(client)
-    yield client
-    _delete_indices(client)
-
-
-def _delete_indices(client: Elasticsearch) -> None:
-    for index in client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        client.indices.delete(index=index)
 
 
 def _backfill(url: str, bucket: str, folder: Path, *options: str) -> Any:

@@ -19,8 +19,7 @@ from elasticsearch import Elasticsearch
 from beam_flowlogs import index_object as index_object_module
 from beam_flowlogs.bulk import BulkConfig, BulkWriter
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.elastic.connection import ElasticsearchConfig, connect
-from beam_flowlogs.elastic.setup import set_up
+from beam_flowlogs.elastic.connection import ElasticsearchConfig
 from beam_flowlogs.elastic.verify import verify
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.inflate import Limits
@@ -68,20 +67,6 @@ def with_unknown_fields(known: int, unknown: int) -> bytes:
         values = [*empty[:number], b"x", *empty[number + 1 :]]
         rows.append(row(known + number, b"".join(b" " + value for value in values)))
     return text(rows, b" ".join([HEADER, *names]))
-
-
-@pytest.fixture
-def cluster(elasticsearch: ElasticsearchServer) -> Iterator[Elasticsearch]:
-    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
-    _delete_indices(client)
-    set_up(client)
-    yield client
-    _delete_indices(client)
-
-
-def _delete_indices(client: Elasticsearch) -> None:
-    for index in client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        client.indices.delete(index=index)
 
 
 class Lab:

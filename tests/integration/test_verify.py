@@ -20,6 +20,7 @@ from beam_flowlogs.generate import GeneratorConfig, S3Sink, generate
 from beam_flowlogs.local.elasticsearch import ElasticsearchServer
 from beam_flowlogs.run import backfill
 from tests.conftest import NotifiedQueue
+from tests.integration.conftest import delete_indices
 
 pytestmark = pytest.mark.integration
 
@@ -29,15 +30,10 @@ START = 1_764_000_000  # 16:00:00 UTC, and the beginning of an hour
 @pytest.fixture(scope="module")
 def cluster(elasticsearch: ElasticsearchServer) -> Any:
     client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
-    _delete_indices(client)
+    delete_indices(client)
     set_up(client)
     yield client
-    _delete_indices(client)
-
-
-def _delete_indices(client: Elasticsearch) -> None:
-    for index in client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        client.indices.delete(index=index)
+    delete_indices(client)
 
 
 def _run(elasticsearch: ElasticsearchServer, *arguments: str) -> Any:
@@ -59,7 +55,7 @@ def indexed(
     tmp_path: Path,
 ) -> Elasticsearch:
     """Flow logs of 30 minutes across the turn of an hour, in roll-ups of minutes and hours."""
-    _delete_indices(cluster)
+    delete_indices(cluster)
     bucket = make_queue().bucket
     with S3Sink(boto3.client("s3"), bucket) as sink:
         generate(GeneratorConfig(start=START - 900, records=3000, slots=6, incidents=()), sink)

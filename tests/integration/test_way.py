@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,7 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic import verify as verify_module
-from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
-from beam_flowlogs.elastic.setup import set_up
+from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.elastic.verify import rollups, verify
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.generate import ALL_INCIDENTS, GeneratorConfig, S3Sink, Truth, generate
@@ -35,20 +34,6 @@ START = 1_764_000_000
 HEADER = " ".join(DEFAULT_FORMAT).encode()
 GOOD = b"2 123456789012 eni-00000000000000001 10.0.0.1 10.0.0.2 40000 443 6 10 840 1764000000 1764000059 ACCEPT OK"
 OTHER = b"2 123456789012 eni-00000000000000001 10.0.0.1 10.0.0.2 40001 443 6 1 60 1764000000 1764000059 REJECT OK"
-
-
-@pytest.fixture
-def cluster(elasticsearch: ElasticsearchServer) -> Iterator[Elasticsearch]:
-    client = connect(ElasticsearchConfig(urls=(elasticsearch.url,)))
-    _delete_indices(client)
-    set_up(client)
-    yield client
-    _delete_indices(client)
-
-
-def _delete_indices(client: Elasticsearch) -> None:
-    for index in client.indices.get(index="flowlogs-*", expand_wildcards="all"):
-        client.indices.delete(index=index)
 
 
 class Way:
