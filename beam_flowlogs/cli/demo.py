@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
 
-from beam_flowlogs.cli.errors import one_line_errors, wrong_arguments
+from beam_flowlogs.cli.errors import cleaning_up_when_terminated, one_line_errors, wrong_arguments
 from beam_flowlogs.cli.wording import command, program
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES, Stack
 
@@ -47,7 +45,7 @@ def demo(
     here = ["--home", str(folder)]
     done = False
     try:
-        with one_line_errors(), _ended_in_order():
+        with one_line_errors(), cleaning_up_when_terminated():
             _show(folder, here, records, variables)
         done = True
     finally:
@@ -63,21 +61,6 @@ def demo(
         _say(f"Stop it:  {command('local', 'down', home=folder)}; rm -r {shlex.quote(str(folder))}")
     else:
         _say("The stack is stopped. To look around in one that stays: make demo KEEP=1")
-
-
-@contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Take a request to end, as a terminal or a time limit sends it, like an interrupt: the stack has to be stopped."""
-    before = {number: signal.signal(number, _end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _end(number: int, _frame: object) -> None:
-    raise SystemExit(128 + number)
 
 
 def _show(folder: Path, here: Sequence[str], records: int, variables: dict[str, str]) -> None:

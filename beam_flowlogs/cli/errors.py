@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import typer
 from elastic_transport import TransportError
@@ -87,3 +89,18 @@ def _gist(error: Exception) -> str:
     # Beam puts the step behind the first argument of an error, a traceback the module of its class before it.
     gist = re.sub(r" \[while running '[^']*'\]", "", gist)
     return re.sub(r"^(?:[A-Za-z_]\w*\.)+[A-Z]\w*: ", "", gist)
+
+
+@contextmanager
+def cleaning_up_when_terminated() -> Iterator[None]:
+    """Python cleans up after a Ctrl-C, but not after a SIGTERM or a closed terminal: half a start would stay behind."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from beam_flowlogs.cli.errors import FAILED, NOT_UP, say_error, wrong_arguments
+from beam_flowlogs.cli.errors import FAILED, NOT_UP, cleaning_up_when_terminated, say_error, wrong_arguments
 from beam_flowlogs.cli.wording import command
 from beam_flowlogs.local.elasticsearch import check_heap
 from beam_flowlogs.local.errors import LocalStackError
@@ -54,7 +52,7 @@ def up(
     """
     with wrong_arguments():
         check_heap(heap)
-    with _errors(), _cleaning_up_when_terminated():
+    with _errors(), cleaning_up_when_terminated():
         stack = Stack(home, heap=heap, waiting=lambda: _say("Waiting for another `flowlogs local` to finish ..."))
         before = stack.status()
         already = not fresh and before.up and (not flink or any(part.up for part in before.flink.values()))
@@ -146,18 +144,3 @@ def _errors() -> Iterator[None]:
     except LocalStackError as error:
         say_error(str(error))
         raise typer.Exit(FAILED) from error
-
-
-@contextmanager
-def _cleaning_up_when_terminated() -> Iterator[None]:
-    """Python cleans up after a Ctrl-C, but not after a SIGTERM or a closed terminal: half a start would stay behind."""
-
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
