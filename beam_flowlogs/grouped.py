@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.compute as pc
+
+from beam_flowlogs.kernel import numbers
 
 Ints = npt.NDArray[np.int64]
 
@@ -30,10 +31,7 @@ class Sums(NamedTuple):
 
 def integers(column: pa.Array | None, size: int) -> Ints:
     """Return a column as numbers, 0 where it is null; of a column that is not logged, so many zeros."""
-    if column is None:
-        return np.zeros(size, np.int64)
-    filled = pc.fill_null(column, 0) if column.null_count else column
-    return filled.to_numpy().astype(np.int64, copy=False)
+    return np.zeros(size, np.int64) if column is None else numbers(column)
 
 
 def first_at(local: Ints, size: int, rows: Ints | None) -> Ints:
@@ -50,10 +48,10 @@ def distinct(codes: Ints, limit: int) -> tuple[Ints, Ints]:
         return np.unique(codes, return_inverse=True)
     there = np.zeros(limit, bool)
     there[codes] = True
-    distinct = np.flatnonzero(there)
+    met = np.flatnonzero(there)
     place = np.empty(limit, np.int64)
-    place[distinct] = np.arange(len(distinct))
-    return distinct, place[codes]
+    place[met] = np.arange(len(met))
+    return met, place[codes]
 
 
 def sums_at(at: Ints, size: int, values: Ints) -> Ints:

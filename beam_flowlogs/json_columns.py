@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from beam_flowlogs import kernel
 from beam_flowlogs.coded import Coded, fold
-from beam_flowlogs.kernel import number_buffers, string_buffers
+from beam_flowlogs.kernel import numbers, string_buffers
 
 Segment: TypeAlias = "bytes | Coded | pa.StringArray | pa.IntegerArray"
 """Numbers are what ``decimal`` gives."""
@@ -72,7 +72,7 @@ def _given(column: Coded | pa.Array) -> Any:
     if isinstance(column, Coded):
         return *string_buffers(column.values), np.ascontiguousarray(column.codes, np.int32)
     if pa.types.is_integer(column.type):
-        return number_buffers(column)[0]
+        return numbers(column)
     return *string_buffers(column), None
 
 
@@ -144,14 +144,14 @@ def quoted(column: Coded | pa.StringArray) -> Value:
     return Value(b'"', column, b'"')
 
 
-def decimal(numbers: Coded | pa.IntegerArray) -> Coded | pa.Array:
+def decimal(column: Coded | pa.IntegerArray) -> Coded | pa.Array:
     """Return numbers, none of them negative, as a segment: their text, or as they are where joining writes it."""
-    if isinstance(numbers, Coded):
-        return numbers.map(lambda values: values.cast(pa.string()))
-    if kernel.compiled and not numbers.null_count:
-        return numbers
-    small = len(numbers) == numbers.null_count or pc.max(numbers).as_py() < len(_SMALL_NUMBERS)
-    return _SMALL_NUMBERS.take(numbers) if small else numbers.cast(pa.string())
+    if isinstance(column, Coded):
+        return column.map(lambda values: values.cast(pa.string()))
+    if kernel.compiled and not column.null_count:
+        return column
+    small = len(column) == column.null_count or pc.max(column).as_py() < len(_SMALL_NUMBERS)
+    return _SMALL_NUMBERS.take(column) if small else column.cast(pa.string())
 
 
 def escaped(column: pa.StringArray) -> pa.StringArray:

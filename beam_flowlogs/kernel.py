@@ -45,9 +45,14 @@ def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes
 
 
 def number_buffers(column: pa.IntegerArray) -> tuple[npt.NDArray[np.int64], Bytes | None]:
-    """Return a column's numbers, any of them where it is null, and which those are, as above."""
-    numbers = pc.fill_null(column, 0) if column.null_count else column
-    return numbers.to_numpy().astype(np.int64, copy=False), _valid(column)
+    """Return a column's numbers, and which of them are null, as above."""
+    return numbers(column), _valid(column)
+
+
+def numbers(column: pa.IntegerArray) -> npt.NDArray[np.int64]:
+    """Return a column's numbers, 0 where it is null; no copy where it has 64 bits and no null."""
+    filled = pc.fill_null(column, 0) if column.null_count else column
+    return filled.to_numpy().astype(np.int64, copy=False)
 
 
 def _valid(column: pa.Array) -> Bytes | None:
