@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from beam_flowlogs.sqs_queue import SqsQueue
+
 
 class FakeSqs:
     """The part of boto3's SQS client that is used, for one queue."""
@@ -68,3 +70,13 @@ class FakeSqs:
 def _answer(good: dict[str, str], bad: list[str]) -> dict[str, Any]:
     failed = [{"Id": at, "SenderFault": True, "Code": "ReceiptHandleIsInvalid"} for at in bad]
     return {"Successful": [{"Id": at} for at in good], "Failed": failed}
+
+
+def receive_all(sqs: FakeSqs, queue: SqsQueue, count: int) -> list[str]:
+    """Send so many messages, receive all that are visible, and return their receipts."""
+    for number in range(count):
+        sqs.send(f"message {number}")
+    found = []
+    while messages := queue.receive(0):
+        found += [message.receipt for message in messages]
+    return found

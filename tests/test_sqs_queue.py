@@ -13,7 +13,7 @@ from beam_flowlogs.sqs_queue import (
     SqsQueue,
     check_queue_url,
 )
-from tests.fake_sqs import FakeSqs
+from tests.fake_sqs import FakeSqs, receive_all
 
 
 @pytest.fixture
@@ -24,15 +24,6 @@ def sqs() -> FakeSqs:
 @pytest.fixture
 def queue(sqs: FakeSqs) -> SqsQueue:
     return SqsQueue(cast(Any, sqs), "https://sqs/q", retry_for=0, visibility_s=30)
-
-
-def _receive(sqs: FakeSqs, queue: SqsQueue, count: int) -> list[str]:
-    for number in range(count):
-        sqs.send(f"message {number}")
-    found = []
-    while messages := queue.receive(0):
-        found += [message.receipt for message in messages]
-    return found
 
 
 def test_a_received_message_is_hidden_for_the_queues_visibility_and_then_comes_again(
@@ -51,7 +42,7 @@ def test_a_received_message_is_hidden_for_the_queues_visibility_and_then_comes_a
 
 
 def test_more_than_ten_receipts_are_deleted_in_several_requests(sqs: FakeSqs, queue: SqsQueue) -> None:
-    receipts = _receive(sqs, queue, 25)
+    receipts = receive_all(sqs, queue, 25)
 
     assert queue.delete(receipts) == 25
     assert len(sqs) == 0
@@ -59,7 +50,7 @@ def test_more_than_ten_receipts_are_deleted_in_several_requests(sqs: FakeSqs, qu
 
 
 def test_a_receipt_that_expired_is_not_counted_as_deleted(sqs: FakeSqs, queue: SqsQueue) -> None:
-    receipts = _receive(sqs, queue, 2)
+    receipts = receive_all(sqs, queue, 2)
     sqs.now += 31
 
     assert queue.delete(receipts) == 0

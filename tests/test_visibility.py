@@ -10,7 +10,7 @@ from botocore.exceptions import EndpointConnectionError
 
 from beam_flowlogs.sqs_queue import Hidden, SqsQueue
 from beam_flowlogs.visibility import LONGEST_HOLD_S, VisibilityKeeper
-from tests.fake_sqs import FakeSqs
+from tests.fake_sqs import FakeSqs, receive_all
 
 
 @pytest.fixture
@@ -31,19 +31,10 @@ def keeper(sqs: FakeSqs, monkeypatch: pytest.MonkeyPatch) -> VisibilityKeeper:
     return VisibilityKeeper()
 
 
-def _receive(sqs: FakeSqs, queue: SqsQueue, count: int) -> list[str]:
-    for number in range(count):
-        sqs.send(f"message {number}")
-    found = []
-    while messages := queue.receive(0):
-        found += [message.receipt for message in messages]
-    return found
-
-
 def test_a_held_message_stays_hidden_for_as_long_as_it_is_held(
     sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
 ) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 12), 5))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 12), 5))
 
     for _ in range(20):
         sqs.now += 9
@@ -59,7 +50,7 @@ def test_a_held_message_stays_hidden_for_as_long_as_it_is_held(
 def test_a_message_is_extended_only_when_a_third_of_its_time_has_passed(
     sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
 ) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 1), 0))
 
     for _ in range(100):
         sqs.now += 1
@@ -69,7 +60,7 @@ def test_a_message_is_extended_only_when_a_third_of_its_time_has_passed(
 
 
 def test_a_message_let_go_is_extended_no_more(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
-    receipts = _receive(sqs, queue, 2)
+    receipts = receive_all(sqs, queue, 2)
     keeper.hold(queue, dict.fromkeys(receipts, 0))
     keeper.let_go(receipts[:1])
 
@@ -83,7 +74,7 @@ def test_a_message_let_go_is_extended_no_more(sqs: FakeSqs, queue: SqsQueue, kee
 def test_what_another_process_has_deleted_is_held_no_more(
     sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper
 ) -> None:
-    receipts = _receive(sqs, queue, 3)
+    receipts = receive_all(sqs, queue, 3)
     keeper.hold(queue, dict.fromkeys(receipts, 7))
     queue.delete(receipts[:2])
 
@@ -96,7 +87,7 @@ def test_what_another_process_has_deleted_is_held_no_more(
 
 
 def test_a_message_is_not_held_for_ever(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 1), 0))
 
     for _ in range(LONGEST_HOLD_S // 10 + 4):
         sqs.now += 10
@@ -107,7 +98,7 @@ def test_a_message_is_not_held_for_ever(sqs: FakeSqs, queue: SqsQueue, keeper: V
 
 
 def test_what_is_given_back_can_be_received_at_once(sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 12), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 12), 0))
 
     assert keeper.give_back() == 12
     assert sqs.visible() == 12
@@ -126,8 +117,8 @@ def test_trouble_with_one_queue_keeps_nothing_from_the_others(
 ) -> None:
     sick = SickSqs()
     other = SqsQueue(cast(Any, sick), "https://sqs/sick", visibility_s=30)
-    keeper.hold(other, dict.fromkeys(_receive(sick, other, 1), 0))
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+    keeper.hold(other, dict.fromkeys(receive_all(sick, other, 1), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 1), 0))
 
     for _ in range(5):
         sqs.now += 9
@@ -163,7 +154,7 @@ def test_a_request_that_fails_keeps_no_other_messages_from_being_given_back_and_
 ) -> None:
     moody = MoodySqs()
     queue = SqsQueue(cast(Any, moody), "https://sqs/moody", visibility_s=30)
-    keeper.hold(queue, dict.fromkeys(_receive(moody, queue, 45), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(moody, queue, 45), 0))
 
     assert keeper.give_back() == moody.visible() == 45 - 10 - 1
 
@@ -173,7 +164,7 @@ def test_what_was_extended_before_a_request_failed_is_not_extended_again(
 ) -> None:
     moody = MoodySqs()
     queue = SqsQueue(cast(Any, moody), "https://sqs/moody", visibility_s=30)
-    keeper.hold(queue, dict.fromkeys(_receive(moody, queue, 45), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(moody, queue, 45), 0))
     moody.now = sqs.now = sqs.now + 11
 
     keeper.extend()
@@ -189,7 +180,7 @@ def test_what_was_extended_before_a_request_failed_is_not_extended_again(
 def test_messages_are_given_back_in_several_requests_at_a_time(
     sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 40), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 40), 0))
     together = threading.Barrier(4)
     hide = queue.hide
 
@@ -221,7 +212,7 @@ def test_the_keepers_thread_survives_every_error(
 def test_what_is_given_back_while_it_is_being_extended_stays_given_back(
     sqs: FakeSqs, queue: SqsQueue, keeper: VisibilityKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 1), 0))
+    keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 1), 0))
     sqs.now += 20
     asked, go_on = threading.Event(), threading.Event()
     hide = queue.hide
@@ -256,7 +247,7 @@ def test_who_closes_waits_for_what_is_just_being_received(
             assert may
             receiving.set()
             go_on.wait(10)
-            keeper.hold(queue, dict.fromkeys(_receive(sqs, queue, 3), 0))
+            keeper.hold(queue, dict.fromkeys(receive_all(sqs, queue, 3), 0))
 
     polling = threading.Thread(target=poll)
     polling.start()
