@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 from beam_flowlogs.coded import Coded, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, TCP_FLAGS, Field, Kind, field_of
-from beam_flowlogs.json_columns import Segment, Value, constant, decimal, escaped, has_nulls, join, json_object, quoted
+from beam_flowlogs.json_columns import Segment, Value, constant, decimal, escaped, join, json_array, json_object, quoted
 from beam_flowlogs.protocols import PROTOCOLS
 from beam_flowlogs.rows import Rows, milliseconds
 
@@ -61,10 +61,9 @@ class Origin:
 
 
 def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
-    """Return a bulk item (action line and document, each ended by a newline) for each row.
+    """Return a bulk item (action line and document, each ended by a newline) for each of at least one row.
 
     An item creates the document that ``row_ids`` names in the index of the row's day: sent twice, it changes nothing.
-    Rows of one shape render best: see ``by_presence``.
     """
     documents = _Documents(rows, origin)
     document = json_object(documents.tree())
@@ -89,17 +88,6 @@ def _base64(numbers: npt.NDArray[np.int64], width: int) -> pa.StringArray:
     text = np.stack([_URL_PAIRS.take(numbers >> shift & 0xFFF) for shift in shifts], axis=1)
     offsets = np.arange(0, (len(numbers) + 1) * width, width, dtype=np.int32)
     return pa.StringArray.from_buffers(len(numbers), pa.py_buffer(offsets), pa.py_buffer(text))
-
-
-def by_presence(rows: Rows) -> list[Rows]:
-    """Split rows with traffic from those without: most of the members that they lack they lack together."""
-    if not rows.batch.num_rows:
-        return []
-    names = rows.batch.schema.names
-    if "srcaddr" not in names or not 0 < rows.batch.column("srcaddr").null_count < rows.batch.num_rows:
-        return [rows]
-    present = pc.is_valid(rows.batch.column("srcaddr")).to_numpy(zero_copy_only=False)
-    return [rows.pick(present), rows.pick(~present)]
 
 
 class _Documents:
@@ -183,10 +171,8 @@ class _Documents:
             source, destination = (self._rows.addresses[name] for name in flow[:2])
             numbers = [_numbers(self._columns[name]) for name in flow[2:]]
             ids = community_ids(source, destination, *numbers)
-            for name in flow[2:]:
-                if self._columns[name].null_count:
-                    ids = pc.if_else(pc.is_valid(self._columns[name]), ids, pa.scalar(None, pa.string()))
-            network["network.community_id"] = quoted(ids)
+            logged = [pc.is_valid(self._columns[name]) for name in flow[2:] if self._columns[name].null_count]
+            network["network.community_id"] = quoted(_only_where(ids, *logged))
         return network
 
     def _family(self) -> Value:
@@ -219,28 +205,26 @@ class _Documents:
 
     def _related(self) -> Value:
         """Return the array of each row's distinct addresses."""
-        first, *others = self._addresses
-        earlier = [self._columns[first]]
-        segments: list[Segment] = [b'"', earlier[0], b'"']
-        if earlier[0].null_count:
-            segments = [join((b',"', earlier[0], b'"'))]
-        for name in others:
+        earlier: list[pa.StringArray] = []
+        elements: list[Value] = []
+        for name in self._addresses:
             column = self._columns[name]
-            new = pc.is_valid(column)
-            for other in earlier:
-                new = pc.and_(new, pc.fill_null(pc.not_equal(column, other), True))
-            if pc.all(new).as_py():
-                segments += [b',"', column, b'"']
-            elif pc.any(new).as_py():
-                segments.append(pc.if_else(new, join((b',"', column, b'"')), pa.scalar(None, pa.string())))
+            new = (pc.fill_null(pc.not_equal(column, other), True) for other in earlier)
+            elements.append(quoted(_only_where(column, *new)))
             earlier.append(column)
-        if not earlier[0].null_count:
-            return Value(
-                b"[", *(segments if not any(map(has_nulls, segments)) else [join(segments, nulls="replace")]), b"]"
-            )
-        members = join(segments, nulls="replace")
-        present = pc.greater(pc.binary_length(members), 0)
-        return Value(b"[", pc.if_else(present, pc.utf8_slice_codeunits(members, 1), pa.scalar(None, pa.string())), b"]")
+        return json_array(elements)
+
+
+def _only_where(column: pa.StringArray, *conditions: pa.BooleanArray) -> pa.StringArray:
+    """Return a column that is null where it was, or where any condition is false; its text is not copied."""
+    there = pc.is_valid(column)
+    for condition in conditions:
+        there = pc.and_(there, condition)
+    mask = there.to_numpy(zero_copy_only=False)
+    if mask.all():
+        return column
+    nulls = pa.py_buffer(np.packbits(np.append(np.zeros(column.offset, bool), mask), bitorder="little"))
+    return pa.StringArray.from_buffers(len(column), *column.buffers()[1:], nulls, -1, column.offset)
 
 
 def _or_else(known: str, unlogged: str, text: pa.StringArray) -> pa.StringArray:

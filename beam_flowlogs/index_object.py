@@ -19,7 +19,7 @@ import numpy as np
 
 from beam_flowlogs.bulk import BulkResult, BulkStream, BulkWriter, ItemRejected
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.inflate import DecodeError
 from beam_flowlogs.object_key import parse_key
@@ -225,14 +225,15 @@ class _Way:
             self._parts = parts_of_object(self._origin, self._flow_log_id, config)
         self._rejected += len(rows.bad) + rows.more_bad
         self._bad_rows.add((self._row_reject(bad) for bad in rows.bad), more=rows.more_bad)
-        for part in by_presence(rows):
-            with _bugs_as_rejects():
-                placed = self._parts.place(part)
-                items = bulk_items(part, self._origin)
-            begin, self._submitted = self._submitted, self._submitted + part.batch.num_rows
-            self._under_way.append(_Sent(begin, self._submitted, part, placed))
-            self._stream.submit(items)
-            self._settle(self._stream.poll())
+        if not rows.batch.num_rows:
+            return
+        with _bugs_as_rejects():
+            placed = self._parts.place(rows)
+            items = bulk_items(rows, self._origin)
+        begin, self._submitted = self._submitted, self._submitted + rows.batch.num_rows
+        self._under_way.append(_Sent(begin, self._submitted, rows, placed))
+        self._stream.submit(items)
+        self._settle(self._stream.poll())
 
     def finish(self) -> IndexedObject:
         """Wait for everything sent, and return what became of the object."""

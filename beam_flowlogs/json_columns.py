@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import orjson
@@ -19,11 +19,22 @@ import pyarrow.compute as pc
 
 from beam_flowlogs import kernel
 from beam_flowlogs.coded import Coded, fold
-from beam_flowlogs.kernel import numbers, string_buffers
+from beam_flowlogs.kernel import number_buffers, string_buffers
+from beam_flowlogs.spare_memory import room
 
-Segment: TypeAlias = "bytes | Coded | pa.StringArray | pa.IntegerArray"
+Segment: TypeAlias = "bytes | Coded | pa.StringArray | pa.IntegerArray | Group"
 """Numbers are what ``decimal`` gives."""
 Segments: TypeAlias = "Sequence[Segment]"
+
+
+class Group(NamedTuple):
+    """Segments that the compiled ``join`` brings together, so that they need not be a column before.
+
+    As ``together`` has them, or as ``listed``.
+    """
+
+    segments: Segments
+    is_listed: bool
 
 
 _SMALL_NUMBERS = pa.array([str(number) for number in range(1 << 16)])
@@ -40,7 +51,7 @@ class Value:
 
     def __init__(self, *segments: Segment) -> None:
         self.optional = any(map(has_nulls, segments))
-        self.segments: Segments = (_one(segments),) if self.optional and len(segments) > 1 else segments
+        self.segments: Segments = (together(segments),) if self.optional and len(segments) > 1 else segments
 
     @property
     def is_coded(self) -> bool:
@@ -61,19 +72,24 @@ def join(segments: Segments, nulls: str = "emit_null") -> pa.StringArray:
 
 def _joined(segments: Segments) -> pa.StringArray:
     """Do what Arrow's join does, which finds out anew for each segment of each row of what kind it is."""
-    given = [segment if isinstance(segment, bytes) else _given(segment) for segment in segments]
-    join = kernel.compiled.Join(given)
-    text, edges = pa.allocate_buffer(join.size), np.empty(join.rows + 1, np.int32)
-    join.write(np.frombuffer(text, np.uint8), edges)
-    return pa.StringArray.from_buffers(join.rows, pa.py_buffer(edges), text)
+    known: dict[int, Any] = {}  # a column stands in several members
+    join = kernel.compiled.Join([_given(segment, known) for segment in segments])
+    text, edges = room(join.size), np.empty(join.rows + 1, np.int32)
+    join.write(text, edges)
+    return pa.StringArray.from_buffers(join.rows, pa.py_buffer(edges), pa.py_buffer(text))
 
 
-def _given(column: Coded | pa.Array) -> Any:
-    if isinstance(column, Coded):
-        return *string_buffers(column.values), np.ascontiguousarray(column.codes, np.int32)
-    if pa.types.is_integer(column.type):
-        return numbers(column)
-    return *string_buffers(column), None
+def _given(segment: Segment, known: dict[int, Any]) -> Any:
+    if isinstance(segment, bytes):
+        return segment
+    if isinstance(segment, Group):
+        return not segment.is_listed, [_given(within, known) for within in segment.segments]
+    if isinstance(segment, Coded):
+        return *string_buffers(segment.values), np.ascontiguousarray(segment.codes, np.int32)
+    if id(segment) not in known:
+        is_number = pa.types.is_integer(segment.type)
+        known[id(segment)] = number_buffers(segment) if is_number else (*string_buffers(segment), None)
+    return known[id(segment)]
 
 
 def _operand(segment: Segment) -> pa.Scalar | pa.StringArray:
@@ -86,13 +102,19 @@ def has_nulls(segment: Segment) -> bool:
     """Tell whether any row may lack a segment."""
     if isinstance(segment, bytes):
         return False
+    if isinstance(segment, Group):
+        return True
     return bool((segment.values if isinstance(segment, Coded) else segment).null_count)
 
 
-def _one(segments: Segments, nulls: str = "emit_null") -> Coded | pa.StringArray:
-    """Return segments as one column, coded where they are."""
-    folded = fold(segments, nulls)
-    return folded[0] if len(folded) == 1 and isinstance(folded[0], Coded) else join(folded, nulls)
+def together(segments: Segments) -> Coded | pa.StringArray | Group:
+    """Return segments as one, which is null where any of them is; coded where they all are."""
+    if kernel.compiled and not any(isinstance(segment, Coded) for segment in segments):
+        return Group(segments, is_listed=False)
+    folded = fold(segments, "emit_null")
+    if len(folded) == 1 and isinstance(folded[0], Coded):
+        return folded[0]
+    return Group(folded, is_listed=False) if kernel.compiled else join(folded)
 
 
 def json_object(tree: Tree) -> Value:
@@ -100,14 +122,12 @@ def json_object(tree: Tree) -> Value:
     members = [(name, member if isinstance(member, Value) else json_object(member)) for name, member in tree.items()]
     members.sort(key=lambda member: not member[1].is_coded)
     always: list[Segments] = []
-    optional: list[Coded | pa.StringArray] = []
+    optional: list[Coded | pa.StringArray | Group] = []
     for name, value in members:
-        if not value.segments:
-            continue
         segments = (b"," + orjson.dumps(name) + b":", *value.segments)
-        if value.optional:
-            optional.append(_one(segments))
-        else:
+        if value.segments and value.optional:
+            optional.append(together(segments))
+        elif value.segments:
             always.append(segments)
     if always:
         coded = [column for column in optional if isinstance(column, Coded)]
@@ -115,14 +135,26 @@ def json_object(tree: Tree) -> Value:
         (opening, *first), *rest = always
         assert isinstance(opening, bytes)
         return _whole(b"{" + opening[1:], *first, *coded, *chain.from_iterable(rest), *others, b"}")
-    if not optional:
-        return Value()
-    found = _one(optional, nulls="replace")
-    return Value(b"{", found.map(_listed) if isinstance(found, Coded) else _listed(found), b"}")
+    return Value(b"{", _listed(optional), b"}") if optional else Value()
 
 
-def _listed(members: pa.StringArray) -> pa.StringArray:
-    """Return members, each with a comma before it, as a list of them; null where there is none."""
+def json_array(elements: Sequence[Value]) -> Value:
+    """Return the JSON array of elements, in their order. A row without any of them lacks the array."""
+    first, *others = elements
+    if not any(element.optional for element in elements):
+        return Value(b"[", *first.segments, *chain.from_iterable((b",", *other.segments) for other in others), b"]")
+    return Value(b"[", _listed([together((b",", *element.segments)) for element in elements]), b"]")
+
+
+def _listed(members: Segments) -> Coded | pa.StringArray | Group:
+    """Return members without the comma before the first; null where there is none."""
+    folded = fold(members, "replace")
+    if len(folded) == 1 and isinstance(folded[0], Coded):
+        return folded[0].map(_without_comma)
+    return Group(folded, is_listed=True) if kernel.compiled else _without_comma(join(folded, "replace"))
+
+
+def _without_comma(members: pa.StringArray) -> pa.StringArray:
     present = pc.greater(pc.binary_length(members), 0)
     return pc.if_else(present, pc.utf8_slice_codeunits(members, 1), pa.scalar(None, pa.string()))
 
@@ -148,7 +180,7 @@ def decimal(column: Coded | pa.IntegerArray) -> Coded | pa.Array:
     """Return numbers, none of them negative, as a segment: their text, or as they are where joining writes it."""
     if isinstance(column, Coded):
         return column.map(lambda values: values.cast(pa.string()))
-    if kernel.compiled and not column.null_count:
+    if kernel.compiled:
         return column
     small = len(column) == column.null_count or pc.max(column).as_py() < len(_SMALL_NUMBERS)
     return _SMALL_NUMBERS.take(column) if small else column.cast(pa.string())

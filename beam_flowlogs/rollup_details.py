@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.grouped import integers
-from beam_flowlogs.rows import Rows
+from beam_flowlogs.rows import Rows, together
 from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
 
 Ints = npt.NDArray[np.int64]
@@ -72,6 +72,8 @@ TOP: Mapping[str, Top] = {
 """Lists of the biggest ten, by name; of conversations, as many of each object as are asked for."""
 
 _COMPACT_AT = 1_000_000
+_GATHERED = 50_000
+"""Rows of few that are brought together before they are counted."""
 
 _TCP = 6
 _SYN, _SYN_ACK = 2, 18
@@ -99,6 +101,7 @@ class DetailsOfObject:
     def __init__(self, *, complete: bool, conversations: int) -> None:
         self._complete = complete
         self._conversations = conversations
+        self._rejected = _Gathered(("srcaddr", "dstport"))
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
@@ -111,9 +114,8 @@ class DetailsOfObject:
         if self._conversations:
             self._add_conversations(_Batch(group, rows, columns))
         rejected = _rejected(rows)
-        if rejected.any():
-            at = np.flatnonzero(rejected)
-            self._add_rejected(_Batch(group[at], rows, columns, at))
+        if "dstport" in columns and rejected.any() and self._rejected.add(group, rows, np.flatnonzero(rejected)) > _GATHERED:
+            self._add_rejected(self._rejected.take())
         if "tcp_flags" in columns:
             flags = integers(columns["tcp_flags"], len(group)) & _SYN_ACK
             told, answered = (flags >= _SYN) & (flags != _SYN_ACK - _SYN) & ~rejected, flags == _SYN_ACK
@@ -129,6 +131,8 @@ class DetailsOfObject:
 
     def finish(self, group_of: Ints, groups: int) -> list[Details]:
         """Return the details of each of ``groups`` groups; ``group_of`` maps what was added to them."""
+        if self._rejected.size:
+            self._add_rejected(self._rejected.take())
         columns: list[Sequence[Any]] = []
         for found in self._coupons.values():
             merged = union([_regrouped(grouped, group_of) for grouped in found]) if found else np.zeros(0, np.uint64)
@@ -307,6 +311,28 @@ class _Batch(NamedTuple):
 
     def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values if self.at is None else values.take(self.at)
+
+
+class _Gathered:
+    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.size = 0
+        self._names = names
+        self._held: list[tuple[Ints, Rows]] = []
+
+    def add(self, group: Ints, rows: Rows, at: Ints) -> int:
+        """Keep the rows at some places, and return how many are kept now."""
+        self._held.append((group[at], rows.at(at, self._names)))
+        self.size += len(at)
+        return self.size
+
+    def take(self) -> _Batch:
+        """Return what is kept, and keep no more of it."""
+        groups, batches = zip(*self._held)
+        self._held, self.size = [], 0
+        rows = together(batches)
+        return _Batch(np.concatenate(groups), rows, dict(zip(rows.batch.schema.names, rows.batch.columns)))
 
 
 def _either(first: Bools, one: _Column, other: _Column) -> _Column:

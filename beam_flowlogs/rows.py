@@ -115,6 +115,12 @@ class Rows:
         addresses = {name: known.pick(mask) for name, known in self.addresses.items()}
         return Rows(self.batch.filter(pa.array(mask)), self.numbers[mask], self.times[mask], addresses)
 
+    def at(self, places: npt.NDArray[np.int64], names: Sequence[str]) -> Rows:
+        """Return the rows at some places, of those columns that are there only."""
+        batch = self.batch.select([name for name in names if name in self.batch.schema.names]).take(pa.array(places))
+        addresses = {name: known.pick(places) for name, known in self.addresses.items() if name in names}
+        return Rows(batch, self.numbers[places], self.times[places], addresses)
+
     def split(self, most: int) -> Iterator[Rows]:
         """Yield the rows, at most so many at a time; the bad ones come with the first."""
         size = max(self.batch.num_rows, 1)
@@ -125,6 +131,17 @@ class Rows:
             batch = self.batch.slice(at, each)
             rows = Rows(batch, self.numbers[part], self.times[part], addresses)
             yield rows if at else replace(rows, bad=self.bad, more_bad=self.more_bad)
+
+
+def together(batches: Sequence[Rows]) -> Rows:
+    """Return batches with the same columns as one."""
+    (batch,) = pa.Table.from_batches([rows.batch for rows in batches]).combine_chunks().to_batches()
+    addresses = {
+        name: Addresses(*map(np.concatenate, zip(*(rows.addresses[name] for rows in batches))))
+        for name in batches[0].addresses
+    }
+    numbers, times = (np.concatenate([getattr(rows, name) for rows in batches]) for name in ("numbers", "times"))
+    return Rows(batch, numbers, times, addresses)
 
 
 class Period:

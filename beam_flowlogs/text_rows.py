@@ -34,7 +34,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _NEWLINE = ord("\n")
 _KERNEL_KINDS = {pa.string(): "s", pa.int32(): "i", pa.int64(): "l"}
-_BATCH_ROWS = 24576
+_BATCH_ROWS = 32768
 """Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
 
 
@@ -226,11 +226,13 @@ class _BlockParser:
 
     def parse(self, block: _Block) -> Iterator[Rows]:
         """Yield a block's rows."""
-        number, self.number = self.number, self.number + len(block)
-        batch = self._compiled(block.data, self.number - number)
-        if batch is None and not self._needs_a_look(block.data, self.number - number):
+        number = self.number
+        batch = self._compiled(block.data)
+        lines = len(block) if batch is None else batch.num_rows
+        self.number += lines
+        if batch is None and not self._needs_a_look(block.data, lines):
             batch = self._fast(block.data)
-        if batch is not None and batch.num_rows == self.number - number:
+        if batch is not None and batch.num_rows == lines:
             numbers = np.arange(number, self.number)
             rows = check_rows(batch, numbers, self._period, lambda at: self._kept(block.line(at)))
             yield from rows.split(_BATCH_ROWS)
@@ -243,13 +245,14 @@ class _BlockParser:
         # A repeated header would be a row where every column is text.
         return has_short_lines or _is_ambiguous(data) or (self._all_text and self._header in data)
 
-    def _compiled(self, data: bytes, rows: int) -> pa.RecordBatch | None:
+    def _compiled(self, data: bytes) -> pa.RecordBatch | None:
         """Return the rows of a block that is plainly in order, without Arrow's reader and its freedoms."""
         if not kernel.compiled or self._exported or (self._all_text and self._header in data):
             return None
-        columns = kernel.compiled.parse_text(data, rows, self._kinds)
-        if columns is None:
+        parsed = kernel.compiled.parse_text(data, self._kinds)
+        if parsed is None:
             return None
+        rows, columns = parsed
         return pa.RecordBatch.from_arrays(
             [_column(kind, rows, *buffers) for kind, buffers in zip(self._types, columns)], schema=self._nothing.schema
         )

@@ -12,7 +12,7 @@ from elasticsearch import Elasticsearch
 
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.bulk_request import cut
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.fields import vpc_format
 from beam_flowlogs.generate import GeneratorConfig, generate
 from beam_flowlogs.inflate import Limits
@@ -51,9 +51,8 @@ class Bodies:
                 parts = parse_key(key)
                 origin = Origin(BUCKET, key, object_id(BUCKET, key, "etag"), parts.account_id, parts.region)
                 for rows in decode(iter([body]), Limits()):
-                    for part in by_presence(rows):
-                        for ready in cut(bulk_items(part, origin), 0, limits.max_bytes, limits.max_actions):
-                            self._sizes.append((out.write(ready.view()), len(ready.items)))
+                    for ready in cut(bulk_items(rows, origin), 0, limits.max_bytes, limits.max_actions):
+                        self._sizes.append((out.write(ready.view()), len(ready.items)))
 
             generate(config, sink)
 

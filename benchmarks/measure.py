@@ -22,7 +22,7 @@ import pyarrow as pa
 from beam_flowlogs import kernel
 from beam_flowlogs.bulk import BulkConfig
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer
 from beam_flowlogs.index_object import index_object
 from beam_flowlogs.inflate import Limits, inflate
@@ -126,7 +126,7 @@ def _documents(objects: Objects) -> tuple[int, float]:
     clock, records = _Clock(), 0
     for origin, rows in _decoded(objects):
         with clock:
-            records += sum(len(bulk_items(part, origin)) for part in by_presence(rows))
+            records += len(bulk_items(rows, origin))
     return records, clock.total
 
 
@@ -204,9 +204,8 @@ def _gathered(objects: Objects) -> Iterator[list[pa.BinaryArray]]:
     gathered: list[pa.BinaryArray] = []
     size = 0
     for origin, rows in _decoded(objects):
-        for part in by_presence(rows):
-            gathered.append(bulk_items(part, origin))
-            size += gathered[-1].nbytes
+        gathered.append(bulk_items(rows, origin))
+        size += gathered[-1].nbytes
         if size >= _SENT_AT_ONCE:
             yield gathered
             gathered, size = [], 0

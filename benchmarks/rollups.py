@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 
 from beam_flowlogs.bulk import BulkConfig
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.elastic.connection import ElasticsearchConfig, bulk_writer, connect
 from beam_flowlogs.elastic.setup import set_up
 from beam_flowlogs.fields import vpc_format
@@ -111,7 +111,7 @@ def _pass(bodies: Sequence[bytes], options: argparse.Namespace) -> Measured:
             raw_s += seconds
             if rows is None:
                 break
-            raw_s += _timed(_rendered, rows, origin)[1]
+            raw_s += _timed(bulk_items, rows, origin)[1]
             roll_up_s += _timed(collected.add, rows)[1]
         finished, seconds = _timed(collected.finish)
         roll_up_s += seconds
@@ -128,10 +128,6 @@ def _pass(bodies: Sequence[bytes], options: argparse.Namespace) -> Measured:
     job_s = cpu_of(parts, rules=False)
     watched_s = cpu_of(parts, rules=True)
     return Measured(raw_s, roll_up_s, encode_s + merge_s, job_s, watched_s, parts, shuffled, documents)
-
-
-def _rendered(rows: Rows, origin: Origin) -> int:
-    return sum(len(bulk_items(part, origin)) for part in by_presence(rows))
 
 
 def _timed(action: Callable[..., T], *arguments: Any) -> tuple[T, float]:

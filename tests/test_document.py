@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beam_flowlogs.document import Origin, bulk_items, by_presence, row_ids
+from beam_flowlogs.document import Origin, bulk_items, row_ids
 from beam_flowlogs.fields import FIELDS, Kind
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.record_batch import decode
@@ -86,11 +86,7 @@ def test_any_records_become_the_documents_of_the_reference(
     ]
 
     origin = Origin(BUCKET, KEY, "A" * 16, account_id, region)
-    whole = [document for _, document in _items(rows, origin)]
-    parted = [document for part in by_presence(rows) for _, document in _items(part, origin)]
-
-    assert whole == expected
-    assert sorted(parted, key=lambda document: document["log"]["offset"]) == expected
+    assert [document for _, document in _items(rows, origin)] == expected
 
 
 @pytest.mark.parametrize("lacking", [0.0, 0.1, 0.9], ids=["complete", "with gaps", "mostly gaps"])
@@ -158,7 +154,3 @@ def test_ids_are_distinct_and_keep_their_length_for_the_first_sixteen_million_ro
     assert [len(text) for text in texts.to_pylist()] == [4] * 7 + [8] * 3
     assert len(set(texts.to_pylist())) == len(numbers)
     assert texts.to_pylist()[:4] == ["AAAA", "AAAB", "AAA_", "AABA"]
-
-
-def test_a_batch_without_rows_has_no_items() -> None:
-    assert by_presence(_rows("end bytes", f"{START} 1").pick(np.array([False]))) == []

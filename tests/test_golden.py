@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from beam_flowlogs.document import bulk_items, by_presence
+from beam_flowlogs.document import bulk_items
 from beam_flowlogs.fields import DERIVED, FIELDS
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.record_batch import decode
@@ -26,7 +26,7 @@ def _rendered(golden: Golden, data: bytes) -> list[dict[str, Any]]:
     documents = []
     for rows in decode(iter([data]), Limits(), names=golden.names, slot_ms=golden.slot_ms):
         assert rows.bad == ()
-        documents += [json.loads(item.split(b"\n")[1]) for part in by_presence(rows) for item in _items(part, golden)]
+        documents += [json.loads(item.split(b"\n")[1]) for item in _items(rows, golden)]
     return sorted(documents, key=lambda document: document["log"]["offset"])
 
 

@@ -208,9 +208,9 @@ def test_a_roll_up_whose_documents_are_all_refused_has_no_part(index: Index, ela
 def test_a_truncated_object_counts_what_could_be_read(
     index: Index, elasticsearch: FakeElasticsearch, dead_letters: DeadLetters
 ) -> None:
-    done = index(FakeS3(gzip.compress(text(lines(25_000)), 1)[:-200]))
+    done = index(FakeS3(gzip.compress(text(lines(50_000)), 1)[:-200]))
     assert done.reason == "gzip-truncated"
-    assert 0 < done.written < 25_000
+    assert 0 < done.written < 50_000
     assert_counted(done, elasticsearch)
     assert found(dead_letters) == [("object", "gzip-truncated", -1)]
     assert done.dead_letters == tuple(file for file, _ in dead_letters.read())
@@ -242,10 +242,10 @@ def test_an_object_that_is_lost_midway_counts_the_rows_that_can_be_found(
     elasticsearch: FakeElasticsearch,
     dead_letters: DeadLetters,
 ) -> None:
-    content = text(lines(25_000))
+    content = text(lines(50_000))
     done = index(s3(content, [len(content) // 2]))
     assert done.reason == reason
-    assert 0 < done.written < 25_000
+    assert 0 < done.written < 50_000
     assert_counted(done, elasticsearch)
     ((file, reject),) = dead_letters.read()
     assert (reject.stage, reject.reason, reject.etag) == ("object", reason, "e1")
@@ -257,7 +257,7 @@ def test_an_object_that_is_lost_midway_counts_the_rows_that_can_be_found(
 def test_what_a_dead_worker_had_indexed_of_an_object_that_is_lost_since_is_counted_from_the_index(
     loss: str, index: Index, elasticsearch: FakeElasticsearch
 ) -> None:
-    content = text(lines(25_000))
+    content = text(lines(50_000))
     elasticsearch.answers.extend([*[None] * 30, *[error(503, "unavailable")] * 50])
     with pytest.raises(BulkGaveUp):  # its parts die with it
         index(FakeS3(content))
@@ -265,7 +265,7 @@ def test_what_a_dead_worker_had_indexed_of_an_object_that_is_lost_since_is_count
     before = 0
     while before != (before := len(elasticsearch.documents)):  # what was on the wire arrives
         time.sleep(0.5)
-    assert 10_000 < before < 25_000
+    assert 10_000 < before < 50_000
 
     early = [len(content) // 10]
     s3 = {

@@ -15,7 +15,7 @@ from beam_flowlogs import kernel
 from beam_flowlogs.addresses import parse_addresses
 from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.community_id import community_ids
-from beam_flowlogs.document import bulk_items, by_presence
+from beam_flowlogs.document import bulk_items
 from beam_flowlogs.fields import DEFAULT_FORMAT
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.json_columns import Segment, join
@@ -169,13 +169,12 @@ def test_a_kernel_of_other_sources_is_left_alone(
 
 
 def test_what_a_header_asks_for_is_bounded_by_what_is_there() -> None:
-    assert kernel.compiled.parse_text(b"\n" * 1000, 1000, "s" * 10**6) is None
+    assert kernel.compiled.parse_text(b"\n" * 1000, "s" * 10**6) is None
 
 
 def _items(golden: Golden) -> list[bytes]:
     return [
         item
         for rows in decode(iter([golden.data]), Limits(), names=golden.names, slot_ms=golden.slot_ms)
-        for part in by_presence(rows)
-        for item in bulk_items(part, golden.origin).to_pylist()
+        for item in bulk_items(rows, golden.origin).to_pylist()
     ]

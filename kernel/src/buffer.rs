@@ -113,26 +113,42 @@ impl<'a> Texts<'a> {
         self.data
     }
 
-    /// Where a string begins and ends in the data; a null is empty.
+    /// Where a string begins and ends in the data, or nothing where it is null.
     #[inline(always)]
-    pub fn bounds(&self, at: usize) -> (usize, usize) {
-        let begin = self.offsets[at] as usize;
-        if self.is_valid(at) {
-            (begin, self.offsets[at + 1] as usize)
-        } else {
-            (begin, begin)
-        }
+    pub fn bounds(&self, at: usize) -> Option<(usize, usize)> {
+        self.is_valid(at).then(|| self.edges(at))
+    }
+
+    /// The same of a string that is there.
+    #[inline(always)]
+    pub fn edges(&self, at: usize) -> (usize, usize) {
+        (self.offsets[at] as usize, self.offsets[at + 1] as usize)
     }
 
     /// A string, or nothing where it is null.
     #[inline(always)]
     pub fn get(&self, at: usize) -> Option<&'a [u8]> {
-        let (begin, end) = self.bounds(at);
-        self.is_valid(at).then(|| &self.data[begin..end])
+        self.bounds(at).map(|(begin, end)| &self.data[begin..end])
     }
 
+    /// The bytes of a string; a null has none.
     #[inline(always)]
-    fn is_valid(&self, at: usize) -> bool {
+    pub fn size(&self, at: usize) -> usize {
+        self.bounds(at).map_or(0, |(begin, end)| end - begin)
+    }
+
+    /// The bytes of all strings, and of what lies below nulls.
+    pub fn total(&self) -> usize {
+        (self.offsets[self.len()] - self.offsets[0]) as usize
+    }
+
+    pub fn has_nulls(&self) -> bool {
+        self.valid.is_some()
+    }
+
+    /// Whether a string is there.
+    #[inline(always)]
+    pub fn is_valid(&self, at: usize) -> bool {
         self.valid.is_none_or(|valid| valid[at] != 0)
     }
 }

@@ -6,20 +6,24 @@ use pyo3::prelude::*;
 use crate::buffer::{check_size, Room, Shared, Strings, Texts};
 
 /// Bytes that are copied at once.
-const BLOCK: usize = 32;
+pub const BLOCK: usize = 32;
 
 enum Segment {
-    /// The same text for each row, with room behind it for a block, and its length.
-    Literal(Vec<u8>, usize),
+    /// The same text for each row.
+    Literal(Vec<u8>),
     /// A string for each row.
     Rows(Strings),
     /// A string for each code, and a code for each row.
     Coded(Strings, Shared<i32>),
-    /// A number for each row, which is written in decimal.
-    Numbers(Shared<i64>),
+    /// A number for each row, which is written in decimal, and which of them are there; None: all.
+    Numbers(Shared<i64>, Option<Shared<u8>>),
+    /// Segments that are all there, or none of them is.
+    All(Vec<Segment>),
+    /// Members of an object, each with a comma before it that the first one loses; null where there is none of them.
+    Listed(Vec<Segment>),
 }
 
-/// Segments that are to be joined: `size` tells the bytes to make room for, `write` joins them.
+/// Segments that are to be joined: `size` tells the bytes to make room for, at most so many are written by `write`.
 #[pyclass]
 pub struct Join {
     #[pyo3(get)]
@@ -31,8 +35,10 @@ pub struct Join {
 
 #[derive(FromPyObject)]
 enum Given {
-    Numbers(Shared<i64>),
     Literal(Vec<u8>),
+    /// Whether all are there or none, else whether they are listed; and the segments.
+    Group(bool, Vec<Given>),
+    Numbers(Shared<i64>, Option<Shared<u8>>),
     Column(Shared<i32>, Shared<u8>, Option<Shared<u8>>, Option<Shared<i32>>),
 }
 
@@ -41,9 +47,9 @@ impl Join {
     #[new]
     fn new(py: Python<'_>, segments: Vec<Given>) -> PyResult<Self> {
         let rows = segments.iter().find_map(rows_of).ok_or_else(|| PyValueError::new_err("no segment has rows"))?;
-        let segments = segments.into_iter().map(|segment| checked(rows, segment)).collect::<PyResult<Vec<_>>>()?;
-        let columns: Vec<_> = segments.iter().map(Segment::column).collect();
-        let size = py.detach(|| columns.iter().map(|column| column.size(rows)).sum());
+        let segments = all_checked(rows, segments)?;
+        let memory = columns(&segments);
+        let size = py.detach(|| memory.iter().map(|column| column.size(rows)).sum());
         if size > i32::MAX as usize {
             return Err(PyOverflowError::new_err("the joined rows are larger than 2 GiB"));
         }
@@ -55,68 +61,172 @@ impl Join {
         let (out, offsets) = (out.as_mut_slice(), offsets.as_mut_slice());
         check_size("the buffer for the rows", out.len(), self.size)?;
         check_size("the buffer for the offsets", offsets.len(), self.rows + 1)?;
-        let columns: Vec<_> = self.segments.iter().map(Segment::column).collect();
-        py.detach(|| fill(&columns, out, offsets));
+        let columns = columns(&self.segments);
+        let pieces = pieces(&columns);
+        py.detach(|| {
+            let gaps = gaps(&pieces, self.rows);
+            let mut at = 0;
+            let (last, begins) = offsets.split_last_mut().expect("there is one more than rows");
+            for (row, begin) in begins.iter_mut().enumerate() {
+                *begin = at as i32;
+                at = if gaps[row] {
+                    columns.iter().fold(at, |at, column| column.write(row, out, at).unwrap_or(at))
+                } else {
+                    pieces.iter().fold(at, |at, piece| piece.write(row, out, at))
+                };
+            }
+            *last = at as i32;
+        });
         Ok(())
     }
 }
 
 /// A segment's memory.
-#[derive(Clone, Copy)]
 enum Column<'a> {
-    Literal(&'a [u8], usize),
+    Literal(&'a [u8]),
     Rows(Texts<'a>),
     Coded(Texts<'a>, &'a [i32]),
-    Numbers(&'a [i64]),
+    Numbers(&'a [i64], Option<&'a [u8]>),
+    All(Vec<Column<'a>>),
+    Listed(Vec<Column<'a>>),
+}
+
+fn columns(segments: &[Segment]) -> Vec<Column<'_>> {
+    segments.iter().map(Segment::column).collect()
 }
 
 impl Segment {
     fn column(&self) -> Column<'_> {
         match self {
-            Segment::Literal(text, size) => Column::Literal(text, *size),
+            Segment::Literal(text) => Column::Literal(text),
             Segment::Rows(strings) => Column::Rows(strings.texts()),
             Segment::Coded(strings, codes) => Column::Coded(strings.texts(), codes.as_slice()),
-            Segment::Numbers(numbers) => Column::Numbers(numbers.as_slice()),
+            Segment::Numbers(numbers, valid) => {
+                Column::Numbers(numbers.as_slice(), valid.as_ref().map(Shared::as_slice))
+            }
+            Segment::All(segments) => Column::All(columns(segments)),
+            Segment::Listed(segments) => Column::Listed(columns(segments)),
         }
     }
 }
 
 impl Column<'_> {
+    /// Bytes that all rows have at most.
     fn size(&self, rows: usize) -> usize {
-        let size = |texts: &Texts<'_>, at: usize| {
-            let (begin, end) = texts.bounds(at);
-            end - begin
-        };
         match self {
-            Column::Literal(_, size) => rows * size,
-            Column::Rows(texts) => (0..rows).map(|row| size(texts, row)).sum(),
-            Column::Coded(texts, codes) => codes.iter().map(|&code| size(texts, code as usize)).sum(),
-            Column::Numbers(numbers) => numbers.iter().map(|&number| digits(number)).sum(),
+            Column::Literal(text) => rows * text.len(),
+            Column::Rows(texts) => texts.total(),
+            Column::Coded(texts, codes) => codes.iter().map(|&code| texts.size(code as usize)).sum(),
+            Column::Numbers(numbers, _) => rows * digits(numbers.iter().copied().max().unwrap_or(0)),
+            Column::All(columns) | Column::Listed(columns) => columns.iter().map(|column| column.size(rows)).sum(),
+        }
+    }
+
+    /// Write a row's text from `at` on, and return where it ends; None where there is none, whatever was written.
+    fn write(&self, row: usize, out: &mut [u8], at: usize) -> Option<usize> {
+        match self {
+            Column::Literal(text) => Some(copy(text, (0, text.len()), out, at)),
+            Column::Rows(texts) => texts.bounds(row).map(|bounds| copy(texts.data(), bounds, out, at)),
+            Column::Coded(texts, codes) => {
+                texts.bounds(codes[row] as usize).map(|bounds| copy(texts.data(), bounds, out, at))
+            }
+            Column::Numbers(numbers, valid) => {
+                valid.is_none_or(|valid| valid[row] != 0).then(|| write_number(numbers[row], out, at))
+            }
+            Column::All(columns) => columns.iter().try_fold(at, |at, column| column.write(row, out, at)),
+            Column::Listed(columns) => {
+                // The first comma goes where the bracket stands, which is put back.
+                let bracket = out[at - 1];
+                let end = columns.iter().fold(at - 1, |at, column| column.write(row, out, at).unwrap_or(at));
+                out[at - 1] = bracket;
+                (end >= at).then_some(end)
+            }
         }
     }
 }
 
-fn fill(columns: &[Column<'_>], out: &mut [u8], offsets: &mut [i32]) {
-    let mut at = 0;
-    let (last, begins) = offsets.split_last_mut().expect("there is one more than rows");
-    for (row, begin) in begins.iter_mut().enumerate() {
-        *begin = at as i32;
-        for column in columns {
-            at = match column {
-                Column::Literal(text, size) => copy(text, (0, *size), out, at),
-                Column::Rows(texts) => copy(texts.data(), texts.bounds(row), out, at),
-                Column::Coded(texts, codes) => copy(texts.data(), texts.bounds(codes[row] as usize), out, at),
-                Column::Numbers(numbers) => write_number(numbers[row], out, at),
-            };
+/// What a row that lacks nothing is made of, one behind the other: most rows do, and groups take several times as long.
+/// Of strings so many bytes are left out at the start; literals have room behind them for a block, and their length.
+enum Piece<'a> {
+    Literal(Vec<u8>, usize),
+    Rows(Texts<'a>, usize),
+    Coded(Texts<'a>, &'a [i32], usize),
+    Numbers(&'a [i64], Option<&'a [u8]>),
+}
+
+fn pieces<'a>(columns: &[Column<'a>]) -> Vec<Piece<'a>> {
+    fn add<'a>(column: &Column<'a>, skip: &mut usize, pieces: &mut Vec<Piece<'a>>) {
+        match column {
+            Column::Literal(text) => {
+                let text = &text[std::mem::take(skip).min(text.len())..];
+                match pieces.last_mut() {
+                    Some(Piece::Literal(before, _)) => before.extend_from_slice(text),
+                    _ => pieces.push(Piece::Literal(text.to_vec(), 0)),
+                }
+            }
+            Column::Rows(texts) => pieces.push(Piece::Rows(*texts, std::mem::take(skip))),
+            Column::Coded(texts, codes) => pieces.push(Piece::Coded(*texts, codes, std::mem::take(skip))),
+            Column::Numbers(numbers, valid) => pieces.push(Piece::Numbers(numbers, *valid)),
+            Column::All(columns) => columns.iter().for_each(|column| add(column, skip, pieces)),
+            Column::Listed(columns) => {
+                let mut comma = 1;
+                columns.iter().for_each(|column| add(column, &mut comma, pieces));
+            }
         }
     }
-    *last = at as i32;
+    let mut pieces = Vec::new();
+    columns.iter().for_each(|column| add(column, &mut 0, &mut pieces));
+    for piece in &mut pieces {
+        if let Piece::Literal(text, size) = piece {
+            *size = text.len();
+            text.resize(*size + BLOCK, 0);
+        }
+    }
+    pieces
+}
+
+/// Tell of each row whether it lacks any piece.
+fn gaps(pieces: &[Piece<'_>], rows: usize) -> Vec<bool> {
+    let mut gaps = vec![false; rows];
+    let lacks = |texts: &Texts<'_>, at: usize, skip: usize| !texts.is_valid(at) || texts.size(at) < skip;
+    for piece in pieces {
+        match piece {
+            Piece::Rows(texts, skip) if *skip > 0 || texts.has_nulls() => {
+                gaps.iter_mut().enumerate().for_each(|(row, gap)| *gap |= lacks(texts, row, *skip));
+            }
+            Piece::Coded(texts, codes, skip) => {
+                let of_code: Vec<bool> = (0..texts.len()).map(|code| lacks(texts, code, *skip)).collect();
+                if of_code.contains(&true) {
+                    gaps.iter_mut().zip(*codes).for_each(|(gap, &code)| *gap |= of_code[code as usize]);
+                }
+            }
+            Piece::Numbers(_, Some(valid)) => gaps.iter_mut().zip(*valid).for_each(|(gap, &is)| *gap |= is == 0),
+            _ => {}
+        }
+    }
+    gaps
+}
+
+impl Piece<'_> {
+    #[inline(always)]
+    fn write(&self, row: usize, out: &mut [u8], at: usize) -> usize {
+        let text = |texts: &Texts<'_>, place: usize, skip: usize, out: &mut [u8]| {
+            let (begin, end) = texts.edges(place);
+            copy(texts.data(), (begin + skip, end), out, at)
+        };
+        match self {
+            Piece::Literal(text, size) => copy(text, (0, *size), out, at),
+            Piece::Rows(texts, skip) => text(texts, row, *skip, out),
+            Piece::Coded(texts, codes, skip) => text(texts, codes[row] as usize, *skip, out),
+            Piece::Numbers(numbers, _) => write_number(numbers[row], out, at),
+        }
+    }
 }
 
 /// Copy what lies within `bounds`, and return where it ends. Short pieces go as one block of fixed size wherever that
 /// stays inside both: what it writes too much is overwritten by the next piece.
 #[inline(always)]
-fn copy(from: &[u8], (begin, end): (usize, usize), to: &mut [u8], at: usize) -> usize {
+pub fn copy(from: &[u8], (begin, end): (usize, usize), to: &mut [u8], at: usize) -> usize {
     let size = end - begin;
     if size <= BLOCK && begin + BLOCK <= from.len() && at + BLOCK <= to.len() {
         to[at..at + BLOCK].copy_from_slice(&from[begin..begin + BLOCK]);
@@ -131,14 +241,29 @@ fn copy(from: &[u8], (begin, end): (usize, usize), to: &mut [u8], at: usize) -> 
 fn write_number(number: i64, out: &mut [u8], at: usize) -> usize {
     let end = at + digits(number);
     let (mut rest, mut place) = (number as u64, end);
-    while rest >= 10 {
-        place -= 1;
-        out[place] = b'0' + (rest % 10) as u8;
-        rest /= 10;
+    while rest >= 100 {
+        place -= 2;
+        out[place..place + 2].copy_from_slice(&PAIRS[(rest % 100) as usize]);
+        rest /= 100;
     }
-    out[at] = b'0' + rest as u8;
+    if rest >= 10 {
+        out[at..at + 2].copy_from_slice(&PAIRS[rest as usize]);
+    } else {
+        out[at] = b'0' + rest as u8;
+    }
     end
 }
+
+/// The digits of the numbers below a hundred.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [[b'0'; 2]; 100];
+    let mut number = 0;
+    while number < 100 {
+        pairs[number] = [b'0' + (number / 10) as u8, b'0' + (number % 10) as u8];
+        number += 1;
+    }
+    pairs
+};
 
 #[inline(always)]
 fn digits(number: i64) -> usize {
@@ -148,25 +273,50 @@ fn digits(number: i64) -> usize {
 fn rows_of(given: &Given) -> Option<usize> {
     match given {
         Given::Literal(_) => None,
-        Given::Numbers(numbers) => Some(numbers.as_slice().len()),
+        Given::Group(_, segments) => segments.iter().find_map(rows_of),
+        Given::Numbers(numbers, _) => Some(numbers.as_slice().len()),
         Given::Column(_, _, _, Some(codes)) => Some(codes.as_slice().len()),
         Given::Column(offsets, _, _, None) => Some(offsets.as_slice().len().saturating_sub(1)),
     }
 }
 
+fn begins_with_number(given: &Given) -> bool {
+    match given {
+        Given::Numbers(..) => true,
+        Given::Group(_, segments) => segments.first().is_some_and(begins_with_number),
+        _ => false,
+    }
+}
+
+fn all_checked(rows: usize, given: Vec<Given>) -> PyResult<Vec<Segment>> {
+    let mut segments: Vec<Segment> = Vec::with_capacity(given.len());
+    for segment in given {
+        let is_listed = matches!(segment, Given::Group(false, _));
+        if is_listed && !matches!(segments.last(), Some(Segment::Literal(text)) if !text.is_empty()) {
+            return Err(PyValueError::new_err("no bracket stands before what is listed"));
+        }
+        segments.push(checked(rows, segment)?);
+    }
+    Ok(segments)
+}
+
 fn checked(rows: usize, given: Given) -> PyResult<Segment> {
     let (offsets, data, valid, codes) = match given {
-        Given::Literal(mut text) => {
-            let size = text.len();
-            text.resize(size + BLOCK, 0);
-            return Ok(Segment::Literal(text, size));
+        Given::Literal(text) => return Ok(Segment::Literal(text)),
+        Given::Group(true, segments) => return Ok(Segment::All(all_checked(rows, segments)?)),
+        Given::Group(false, segments) => {
+            if segments.iter().any(begins_with_number) {
+                return Err(PyValueError::new_err("what is listed begins with no comma"));
+            }
+            return Ok(Segment::Listed(all_checked(rows, segments)?));
         }
-        Given::Numbers(numbers) => {
+        Given::Numbers(numbers, valid) => {
             check_size("a column of numbers", numbers.as_slice().len(), rows)?;
+            check_size("validity", valid.as_ref().map_or(rows, |valid| valid.as_slice().len()), rows)?;
             if numbers.as_slice().iter().fold(false, |below, &number| below | (number < 0)) {
                 return Err(PyValueError::new_err("a number is negative"));
             }
-            return Ok(Segment::Numbers(numbers));
+            return Ok(Segment::Numbers(numbers, valid));
         }
         Given::Column(offsets, data, valid, codes) => (offsets, data, valid, codes),
     };

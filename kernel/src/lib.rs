@@ -13,7 +13,7 @@ mod text;
 use pyo3::prelude::*;
 
 /// Changes with what a function takes or gives: `kernel.py` uses no module of another number.
-const INTERFACE: u32 = 1;
+const INTERFACE: u32 = 2;
 
 #[pymodule]
 fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -12,7 +12,7 @@ import orjson
 
 from beam_flowlogs import kernel
 from beam_flowlogs.config import JobConfig
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.inflate import PARQUET_MAGIC, DecodeError, Limits
 from beam_flowlogs.notification import KEY_LIMIT, NotificationRejected, parse_notification
 from beam_flowlogs.object_key import SlotRange, parse_key
@@ -124,11 +124,11 @@ def _take_the_way(decoded: _Decoded) -> list[object]:
     made: list[object] = []
     parts = PartsOfObject(ORIGIN, JobConfig.windows, "fl-1", details=True)
     for rows in decoded.batches:
-        for part in by_presence(rows):
-            items = bulk_items(part, ORIGIN).to_pylist()
+        if rows.batch.num_rows:
+            items = bulk_items(rows, ORIGIN).to_pylist()
             made += items
-            assert len(items) == part.batch.num_rows
-            for number, item in zip(part.numbers.tolist(), items):
+            assert len(items) == rows.batch.num_rows
+            for number, item in zip(rows.numbers.tolist(), items):
                 action, document = map(orjson.loads, item.splitlines())
                 assert set(action) == {"create"}
                 assert document["log"]["offset"] == number

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from beam_flowlogs.document import Origin, bulk_items, by_presence
+from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.fields import TRANSIT_GATEWAY_FORMAT, vpc_format
 from beam_flowlogs.generate import FileType, GeneratorConfig, KeyLayout, generate
 from beam_flowlogs.inflate import Limits
@@ -75,8 +75,7 @@ def test_whatever_is_generated_becomes_the_documents_of_the_reference(
         documents = [
             json.loads(item.splitlines()[1])
             for rows in _decoded(key, body)
-            for part in by_presence(rows)
-            for item in bulk_items(part, origin).to_pylist()
+            for item in bulk_items(rows, origin).to_pylist()
         ]
         records = [
             {name: "-" if text is None else text for name, text in record.items()}
