@@ -6,18 +6,16 @@ Numbers are integers all the way: a sum that 64 bits might not hold is Python's 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from beam_flowlogs.kernel import numbers
+from beam_flowlogs import kernel
 
 Ints = npt.NDArray[np.int64]
-
-_DENSE = 1 << 16
-"""Codes up to which a table of all that there might be is cheaper than sorting."""
+Places = npt.NDArray[np.integer[Any]]
 
 
 class Sums(NamedTuple):
@@ -31,30 +29,44 @@ class Sums(NamedTuple):
 
 def integers(column: pa.Array | None, size: int) -> Ints:
     """Return a column as numbers, 0 where it is null; of a column that is not logged, so many zeros."""
-    return np.zeros(size, np.int64) if column is None else numbers(column)
+    return np.zeros(size, np.int64) if column is None else kernel.numbers(column)
 
 
-def first_at(local: Ints, size: int, rows: Ints | None) -> Ints:
-    """Return of each of ``size`` groups the first of some rows (None: of all) that is its own; -1 where none is."""
-    first = np.full(size, -1)
-    backwards = (np.arange(len(local)) if rows is None else rows)[::-1]
-    first[local[backwards]] = backwards  # of several rows of a group, the last one that is written stays
-    return first
+def numbered(columns: Sequence[tuple[Places, int]]) -> tuple[Ints, Places]:
+    """Return a row of each distinct combination of codes, and for each row which of them is its own.
+
+    Of each column ``columns`` holds the rows' codes, and how many there may be.
+    """
+    size = len(columns[0][0])
+    if kernel.compiled:
+        at = np.empty(size, np.int32)
+        codes = [np.ascontiguousarray(column, np.int32) for column, _ in columns]
+        rows = kernel.compiled.number_combinations(codes, [count for _, count in columns], at)
+        return np.array(rows, np.int64), at
+    together, limit = np.zeros(size, np.int64), 1
+    for column, count in columns:
+        if limit * count >> 62:
+            met, places = np.unique(together, return_inverse=True)
+            together, limit = places.astype(np.int64), len(met)
+        together, limit = together * count + column, limit * count
+    return _by_sorting(together)
 
 
-def distinct(codes: Ints, limit: int) -> tuple[Ints, Ints]:
-    """Return the distinct ones of codes, ascending, and for each code which of them it is; all are below ``limit``."""
-    if limit > max(_DENSE, 4 * len(codes)):
-        return np.unique(codes, return_inverse=True)
-    there = np.zeros(limit, bool)
-    there[codes] = True
-    met = np.flatnonzero(there)
-    place = np.empty(limit, np.int64)
-    place[met] = np.arange(len(met))
-    return met, place[codes]
+def distinct(values: npt.NDArray[np.uint64]) -> tuple[Ints, Places]:
+    """Return the first row of each distinct value, and for each row which of them is its own."""
+    if kernel.compiled:
+        at = np.empty(len(values), np.int32)
+        rows = kernel.compiled.code_numbers(values.view(np.int64), None, len(values), at)
+        return np.array(rows, np.int64), at
+    return _by_sorting(values)
 
 
-def sums_at(at: Ints, size: int, values: Ints) -> Ints:
+def _by_sorting(values: npt.NDArray[Any]) -> tuple[Ints, Places]:
+    _, rows, at = np.unique(values, return_index=True, return_inverse=True)
+    return rows.astype(np.int64), at
+
+
+def sums_at(at: Places, size: int, values: Ints) -> Ints:
     """Return the sum of the values at each of ``size`` places."""
     values = roomy(values)
     sums = np.zeros(size, values.dtype)

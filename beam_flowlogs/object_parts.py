@@ -1,8 +1,8 @@
 """An object's rows in, batch by batch; its small part of each roll-up out.
 
-A row is added to the sum of its roll-up and class, which is the way in which it counts. Both are numbered without gaps
-within a batch, so that nothing is sorted. Sums are integers all the way, so they are exact, and what a row costs does
-not depend on how many numbers a roll-up has.
+A batch's rows are brought together by everything that says how they count (interface, minute, class, dimensions) and
+added up once; all else is done for those combinations, of which there are few. Sums are integers all the way, so they
+are exact, and what a row costs does not depend on how many numbers a roll-up has.
 """
 
 from __future__ import annotations
@@ -16,29 +16,28 @@ import pyarrow.compute as pc
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin
-from beam_flowlogs.grouped import Ints, Sums, distinct, first_at, integers, roomy, run_starts, summed, sums_at, together
+from beam_flowlogs.grouped import Ints, Places, Sums, integers, numbered, roomy, run_starts, summed, sums_at, together
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rollup import DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
 from beam_flowlogs.rollup_details import DetailsOfObject
-from beam_flowlogs.row_classes import CLASSES, COUNTED, classes
+from beam_flowlogs.row_classes import CLASSED, CLASSES, COUNTED, classes
 from beam_flowlogs.rows import Rows, milliseconds
 
 Columns = Mapping[str, pa.Array]
 
 _COMPACT_AT = 400_000
-"""Sums that are held before those of one roll-up are brought together."""
+"""Sums, and values of dimensions, that are held before those of one roll-up are brought together."""
+_NEVER = np.iinfo(np.int64).max
+_TEXT_BITS = 32
+"""What a group says of a dimension is held as one number: the group's, and below it the text's."""
 
 
 class Placed(NamedTuple):
-    """Which roll-up each of some rows counts in: the ``groups`` met, and which of those, by its place, is the row's."""
+    """How some rows count: the combinations met, by a row of each and its roll-up's number; and each row's own."""
 
+    rows: Ints
     groups: Ints
-    local: Ints
-
-    @property
-    def group(self) -> Ints:
-        """The number of each row's roll-up."""
-        return self.groups[self.local]
+    at: Places
 
 
 class PartsOfObject:
@@ -77,14 +76,16 @@ class PartsOfObject:
         minutes = rows.times // (1000 * self._windows[0])
         first = int(minutes.min())
         span = int(minutes.max()) - first + 1
-        codes, local = distinct(key * span + (minutes - first), len(keys) * span)
-        groups = self._numbered(keys, codes, span, first)
+        told = [name for name in (*CLASSED, *DIMENSIONS) if name in rows.batch.schema.names]
+        columns = [(codes, len(values)) for codes, values in map(rows.codes, told)]
+        met, at = numbered([(key, len(keys)), (minutes - first, span), *columns])
+        groups = self._numbered(keys, key[met].tolist(), minutes[met].tolist())
         if len(self._groups) > self._most:
             raise DecodeError(
                 "too-many-roll-ups",
                 f"its interfaces and windows are more than {self._most}: raise --max-rollups if it is genuine",
             )
-        return Placed(groups, local)
+        return Placed(met, groups, at)
 
     def add(self, rows: Rows, placed: Placed | None = None) -> None:
         """Count rows in; ``placed`` is what ``place`` gave for them."""
@@ -94,7 +95,7 @@ class PartsOfObject:
         columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
         self._known.add(placed, rows)
         self._count(placed, rows, columns)
-        self._details.add(placed.group, rows, columns)
+        self._details.add(placed.groups.take(placed.at), rows, columns)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
         """Return the object's parts, each with the roll-up that it belongs to."""
@@ -119,22 +120,21 @@ class PartsOfObject:
             found += zip(keys, map(Part, object_ids, counters, firsts, lasts, dimensions, details))
         return found
 
-    def _numbered(self, keys: Sequence[tuple[str, str] | None], codes: Ints, span: int, first: int) -> Ints:
+    def _numbered(self, keys: Sequence[tuple[str, str] | None], places: Sequence[int], minutes: Sequence[int]) -> Ints:
         known = self._groups
         named = [key or self._fallback for key in keys]
         return np.array(
-            [known.setdefault((named[code // span], first + code % span), len(known)) for code in codes.tolist()]
+            [known.setdefault((named[place], minute), len(known)) for place, minute in zip(places, minutes)]
         )
 
     def _count(self, placed: Placed, rows: Rows, columns: Columns) -> None:
-        size = len(placed.local)
-        met, kind = distinct(classes(rows), len(CLASSES))
-        codes, at = distinct(placed.local * len(met) + kind, len(placed.groups) * len(met))
-        group, kind = np.divmod(codes, len(met))
-        flows = np.bincount(at, minlength=len(codes))
-        measures = [sums_at(at, len(codes), integers(columns.get(name), size)) for name in ("bytes", "packets")]
-        self._sums.append(Sums(placed.groups[group] * len(CLASSES) + met[kind], flows, *measures))
-        self._held += len(codes)
+        size = len(placed.rows)
+        flows = np.bincount(placed.at, minlength=size)
+        measures = [
+            sums_at(placed.at, size, integers(columns.get(name), len(placed.at))) for name in ("bytes", "packets")
+        ]
+        self._sums.append(Sums(placed.groups * len(CLASSES) + classes(rows, placed.rows), flows, *measures))
+        self._held += size
         if self._held > _COMPACT_AT:
             self._sums = [summed(together(self._sums))]
             self._held = len(self._sums[0].code) // 2  # else many roll-ups would be summed anew each time
@@ -163,54 +163,59 @@ def parts_of_object(origin: Origin, flow_log_id: str, config: JobConfig) -> Part
 
 
 class _Known:
-    """What is known of each roll-up beside its sums: first and last time, and a value of each dimension.
-
-    That is the greatest of those that begin the rows of each batch: rows of one interface and minute say the same.
-    """
+    """What is known of each roll-up beside its sums: first and last time, and the greatest value of each dimension."""
 
     def __init__(self) -> None:
-        self._times: list[tuple[Ints, Ints, Ints]] = []
-        self._values: dict[str, list[tuple[Ints, Ints]]] = {name: [] for name in DIMENSIONS}
+        self._firsts = np.zeros(0, np.int64)
+        self._lasts = np.zeros(0, np.int64)
+        self._values: dict[str, list[Ints]] = {name: [] for name in DIMENSIONS}
         self._texts: dict[str, dict[str, int]] = {name: {} for name in DIMENSIONS}
+        self._held = 0
 
     def add(self, placed: Placed, rows: Rows) -> None:
         """Take a batch's rows."""
-        groups, local = placed
-        names, begun = rows.batch.schema.names, rows.times
+        names, begun, size = rows.batch.schema.names, rows.times, len(placed.rows)
         if "start" in names:
             start = milliseconds(rows.batch.column("start"))
             begun = (pc.coalesce(start, pa.array(begun)) if start.null_count else start).to_numpy()
-        firsts, lasts = np.full(len(groups), np.iinfo(np.int64).max), np.zeros(len(groups), np.int64)
-        np.minimum.at(firsts, local, begun)
-        np.maximum.at(lasts, local, rows.times)
-        self._times.append((groups, firsts, lasts))
+        firsts, lasts = np.full(size, _NEVER), np.zeros(size, np.int64)
+        np.minimum.at(firsts, placed.at, begun)
+        np.maximum.at(lasts, placed.at, rows.times)
+        more = max(0, int(placed.groups.max()) + 1 - len(self._firsts))
+        self._firsts = np.append(self._firsts, np.full(more, _NEVER))
+        self._lasts = np.append(self._lasts, np.zeros(more, np.int64))
+        np.minimum.at(self._firsts, placed.groups, firsts)
+        np.maximum.at(self._lasts, placed.groups, lasts)
         for name in DIMENSIONS:
             if name not in names:
                 continue
             codes, values = rows.codes(name)
             known = self._texts[name]
             numbers = np.array([-1 if text is None else known.setdefault(text, len(known)) for text in values])
-            said = numbers[codes]
-            first = first_at(local, len(groups), np.flatnonzero(said >= 0) if None in values else None)
-            there = first >= 0
-            self._values[name].append((groups[there], said[first[there]]))
+            said = numbers[codes[placed.rows]]
+            told = np.unique((placed.groups << _TEXT_BITS | said)[said >= 0])
+            self._values[name].append(told)
+            self._held += len(told)
+        if self._held > _COMPACT_AT:
+            self._values = {name: told and [np.unique(np.concatenate(told))] for name, told in self._values.items()}
+            self._held = sum(len(met) for told in self._values.values() for met in told) // 2
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin
     ) -> tuple[list[int], list[int], list[Mapping[str, str]]]:
         """Return the first times, the last times and the dimensions by group; ``group_of`` maps what was added."""
-        firsts, lasts = np.full(groups, np.iinfo(np.int64).max), np.zeros(groups, np.int64)
-        for group, first, last in self._times:
-            np.minimum.at(firsts, group_of[group], first)
-            np.maximum.at(lasts, group_of[group], last)
+        firsts, lasts = np.full(groups, _NEVER), np.zeros(groups, np.int64)
+        met = np.flatnonzero(self._firsts < _NEVER)
+        np.minimum.at(firsts, group_of[met], self._firsts[met])
+        np.maximum.at(lasts, group_of[met], self._lasts[met])
         found: dict[str, list[str]] = {}
         for name, batches in self._values.items():
             texts = sorted(self._texts[name])
             rank_of = np.empty(len(texts), np.int64)
             rank_of[[self._texts[name][text] for text in texts]] = np.arange(len(texts))
             ranks = np.full(groups, -1)
-            for group, numbers in batches:
-                np.maximum.at(ranks, group_of[group], rank_of[numbers])
+            for told in batches:
+                np.maximum.at(ranks, group_of[told >> _TEXT_BITS], rank_of[told & ((1 << _TEXT_BITS) - 1)])
             texts.append("")  # of rank -1
             found[name] = [texts[rank] for rank in ranks.tolist()]
         found["account_id"] = [
@@ -223,10 +228,10 @@ class _Known:
         return firsts.tolist(), lasts.tolist(), dimensions
 
 
-def _keys(rows: Rows) -> tuple[Ints, list[tuple[str, str] | None]]:
+def _keys(rows: Rows) -> tuple[Places, list[tuple[str, str] | None]]:
     """Return for each row the place of its key, and the keys as (type, value); None where a row names none."""
     size = rows.batch.num_rows
-    local = np.zeros(size, np.int64)
+    local: Places = np.zeros(size, np.int64)
     keys: list[tuple[str, str] | None] = [None]
     for key_type, name in KEY_COLUMNS.items():
         if name not in rows.batch.schema.names:

@@ -15,11 +15,10 @@ import pyarrow.compute as pc
 
 from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
-from beam_flowlogs.grouped import integers
+from beam_flowlogs.grouped import Ints, distinct, integers
 from beam_flowlogs.rows import Rows, together
 from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
 
-Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Columns = Mapping[str, pa.Array]
 
@@ -114,7 +113,11 @@ class DetailsOfObject:
         if self._conversations:
             self._add_conversations(_Batch(group, rows, columns))
         rejected = _rejected(rows)
-        if "dstport" in columns and rejected.any() and self._rejected.add(group, rows, np.flatnonzero(rejected)) > _GATHERED:
+        if (
+            "dstport" in columns
+            and rejected.any()
+            and self._rejected.add(group, rows, np.flatnonzero(rejected)) > _GATHERED
+        ):
             self._add_rejected(self._rejected.take())
         if "tcp_flags" in columns:
             flags = integers(columns["tcp_flags"], len(group)) & _SYN_ACK
@@ -238,12 +241,13 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     small &= integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
     at = np.flatnonzero(small)
     tried = _services(_Batch(group[at], rows, columns, at), "dstaddr", "dstport")
-    services, counts = np.unique(tried, return_counts=True)
-    services = services[counts >= _ATTEMPTS]
-    if not len(services):
+    examples, which = distinct(tried)
+    are_many = np.bincount(which) >= _ATTEMPTS
+    if not are_many.any():
         return none, none
+    services = tried[examples[are_many]]
     chosen = small
-    chosen[at] = np.isin(tried, services)
+    chosen[at] = are_many[which]
     is_service_port = np.zeros(1 << 16, bool)
     is_service_port[integers(columns["dstport"], size)[chosen]] = True
     back = tcp & is_service_port[integers(columns["srcport"], size)]
@@ -356,7 +360,7 @@ def _rejected(rows: Rows) -> Bools:
     action = rows.by_value("action")
     values = action.values if isinstance(action, Coded) else action
     refused: Bools = pc.fill_null(pc.equal(values, "REJECT"), False).to_numpy(zero_copy_only=False)
-    return refused[action.codes] if isinstance(action, Coded) else refused
+    return refused.take(action.codes) if isinstance(action, Coded) else refused
 
 
 def _first_of_each(group: Ints, *columns: _Column) -> Ints:
@@ -364,10 +368,8 @@ def _first_of_each(group: Ints, *columns: _Column) -> Ints:
     code = scramble(group.astype(np.uint64))
     for column in columns:
         code = scramble(code ^ column.hashes)
-    order = np.argsort(code, kind="stable")
-    ordered = code[order]
     first = np.zeros(len(group), np.int64)
-    first[order[np.append(True, ordered[1:] != ordered[:-1])]] = 1
+    first[distinct(code)[0]] = 1
     return first
 
 

@@ -6,7 +6,9 @@ told apart only in the end.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,10 +26,20 @@ _HANDSHAKES = (("",), ("tcp.begun",), ("tcp.answered",), ("tcp.reset",), ("tcp.b
 CLASSES = tuple(product(_STATUSES, _ACTIONS, _DIRECTIONS, _PROTOCOLS, _HANDSHAKES))
 """Every way in which a row can count; a row's class is its place here."""
 
-_PROTOCOL_OF = {6: 1, 17: 2, 1: 3, 58: 3}
-_HANDSHAKE_OF = np.array(
-    [(2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0) for flags in range(64)]
+
+def _handshake(flags: int) -> int:
+    return (2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0)
+
+
+_CLASSED: Sequence[tuple[str, Callable[[Any], int], int]] = (
+    ("log_status", lambda status: {"NODATA": 1, "SKIPDATA": 2}.get(status, 0), len(_STATUSES)),
+    ("action", lambda action: {"ACCEPT": 1, "REJECT": 2}.get(action, 0), len(_ACTIONS)),
+    ("flow_direction", lambda direction: {"ingress": 1, "egress": 2}.get(direction, 0), len(_DIRECTIONS)),
+    ("protocol", lambda protocol: {6: 1, 17: 2, 1: 3, 58: 3}.get(protocol, 0), len(_PROTOCOLS)),
+    ("tcp_flags", lambda flags: _handshake((flags or 0) & 63), len(_HANDSHAKES)),
 )
+CLASSED = tuple(name for name, *_ in _CLASSED)
+"""The columns that tell a row's class."""
 
 
 def _counted(counter: str) -> tuple[str, npt.NDArray[np.bool_]]:
@@ -50,21 +62,12 @@ COUNTED = [_counted(counter) for counter in COUNTERS]
 """For each counter: the sum of a class's rows that it adds up, and which classes count."""
 
 
-def classes(rows: Rows) -> Ints:
-    """Return the class of each row, by its place among CLASSES."""
-    found = np.zeros(rows.batch.num_rows, np.int64)
-    for name, class_of, count in (
-        ("log_status", {"NODATA": 1, "SKIPDATA": 2}, len(_STATUSES)),
-        ("action", {"ACCEPT": 1, "REJECT": 2}, len(_ACTIONS)),
-        ("flow_direction", {"ingress": 1, "egress": 2}, len(_DIRECTIONS)),
-        ("protocol", _PROTOCOL_OF, len(_PROTOCOLS)),
-    ):
+def classes(rows: Rows, at: Ints) -> Ints:
+    """Return the class of the rows at some places, by its place among CLASSES."""
+    found = np.zeros(len(at), np.int64)
+    for name, class_of, count in _CLASSED:
         found *= count
         if name in rows.batch.schema.names:
             codes, values = rows.codes(name)
-            found += np.array([class_of.get(value, 0) for value in values])[codes]
-    found *= len(_HANDSHAKES)
-    if "tcp_flags" in rows.batch.schema.names:
-        codes, values = rows.codes("tcp_flags")
-        found += _HANDSHAKE_OF[[(flags or 0) & 63 for flags in values]][codes]
+            found += np.array([class_of(value) for value in values])[codes[at]]
     return found

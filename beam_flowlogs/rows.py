@@ -104,11 +104,11 @@ class Rows:
             self._by_value[name] = coded(column) or column
         return self._by_value[name]
 
-    def codes(self, name: str) -> tuple[npt.NDArray[np.int64], list[Any]]:
+    def codes(self, name: str) -> tuple[npt.NDArray[np.integer[Any]], list[Any]]:
         """Return a column of the batch as the place of each row's value among the distinct ones, and those."""
         column = self.by_value(name)
         known = column if isinstance(column, Coded) else by_value(column)
-        return known.codes.astype(np.int64), known.values.to_pylist()
+        return known.codes, known.values.to_pylist()
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""

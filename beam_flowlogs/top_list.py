@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from beam_flowlogs.distinct import U64, scramble
+from beam_flowlogs.grouped import Ints, distinct
 
 LISTED = 10
 """Entries that a part and a roll-up list, unless more are asked for."""
@@ -21,8 +21,6 @@ _HELD = 32
 """Entries of a group above which no more are held until its object ends."""
 _COMPACT_AT = 200_000
 """Entries that are held before those of one group and item are brought together."""
-
-Ints = npt.NDArray[np.int64]
 
 Label = Callable[[Ints], pa.Array]
 """Gives the label of the rows at some places. Few rows of many are listed, so texts are fetched for those alone."""
@@ -114,15 +112,10 @@ class TopList:
 
 def _added_up(rows: _Entries, largest: Sequence[int]) -> _Entries:
     """Return each item of each group once, with its values added up."""
-    code = scramble(rows.items ^ scramble(rows.groups.astype(np.uint64)))
-    order = np.argsort(code)
-    code = code[order]
-    starts = np.flatnonzero(np.append(True, code[1:] != code[:-1]))
-    values = tuple(
-        (np.maximum if place in largest else np.add).reduceat(value[order], starts)
-        for place, value in enumerate(rows.values)
-    )
-    examples = order[starts]
+    examples, at = distinct(scramble(rows.items ^ scramble(rows.groups.astype(np.uint64))))
+    values = tuple(np.zeros(len(examples), np.int64) for _ in rows.values)
+    for place, (found, value) in enumerate(zip(values, rows.values)):
+        (np.maximum if place in largest else np.add).at(found, at, value)
     labels = tuple(label(examples).take for label in rows.labels)
     return _Entries(rows.groups[examples], rows.items[examples], labels, values)
 

@@ -30,7 +30,6 @@ from beam_flowlogs.part_codec import decode_parts, encode_parts
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.rollup import Part, RollUpKey, merge
 from beam_flowlogs.rollup_store import RollUpStore, item_of
-from beam_flowlogs.rows import Rows
 from benchmarks.bodies import cpu_s
 from benchmarks.record import append
 from benchmarks.rollup_way import cpu_of

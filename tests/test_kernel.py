@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,6 +18,7 @@ from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.document import bulk_items
 from beam_flowlogs.fields import DEFAULT_FORMAT
+from beam_flowlogs.grouped import distinct, numbered
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.json_columns import Segment, join
 from beam_flowlogs.record_batch import decode
@@ -117,9 +119,41 @@ def test_a_column_of_many_values_is_not_coded() -> None:
         assert coded(column.slice(0, 1000)) is not None
 
 
+@given(st.integers(1, 30), st.lists(st.sampled_from([1, 2, 3, 1 << 20, 1 << 31]), min_size=1, max_size=5), st.randoms())
+def test_combinations_of_codes_are_numbered(rows: int, counts: list[int], chance: random.Random) -> None:
+    columns = [(np.array([chance.randrange(count) % 2**31 for _ in range(rows)], np.int32), count) for count in counts]
+    combinations = list(zip(*(codes.tolist() for codes, _ in columns)))
+    for place in (kernel.compiled, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernel, "compiled", place)
+            met, at = numbered(columns)
+        assert len({combinations[row] for row in met}) == len(met) == len(set(combinations))
+        assert [combinations[row] for row in met[at]] == combinations
+
+
+@given(st.lists(st.integers(0, 5), min_size=1))
+def test_distinct_values_are_told_by_their_first_rows(values: list[int]) -> None:
+    column = np.array(values, np.uint64)
+    for place in (kernel.compiled, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(kernel, "compiled", place)
+            first, at = distinct(column)
+        assert sorted(first) == sorted(values.index(value) for value in set(values))
+        assert column[first][at].tolist() == values
+
+
+def test_what_is_listed_needs_a_bracket_before_it_and_a_comma() -> None:
+    column, numbers = kernel.string_buffers(pa.array(["a"])), kernel.number_buffers(pa.array([1]))
+    with pytest.raises(ValueError, match="bracket"):
+        kernel.compiled.Join([(False, [(*column, None)])])
+    with pytest.raises(ValueError, match="comma"):
+        kernel.compiled.Join([b"[", (False, [numbers])])
+
+
 VALUES = st.sampled_from(
     [
         *("-", "", "0", "7", "007", "+7", "-7", "0x7", "1e3", "2147483647", "2147483648"),
+        *("12345678", "123456789", "1234567890123456", "12345678901234567", "1234567x", "x2345678901"),
         *("9" * 18, "9" * 19, "9" * 20, "10.0.0.1", "::1", "ACCEPT", "\u00fc", "\ufeff", "a\tb", "\r", "1764000059"),
     ]
 )

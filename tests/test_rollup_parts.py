@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_flowlogs import object_parts, rollup_details, top_list
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.part_codec import encode_parts
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
@@ -76,6 +78,25 @@ def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain
         of_window = {key: found for key, found in documents.items() if key.window_s == window_s}
         expected = group_by(chosen, window_s)
         assert {(key.start, key.key_type, key.key): counters(found) for key, found in of_window.items()} == expected
+
+
+def test_what_is_brought_together_on_the_way_changes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = [
+        OK | {"interface-id": f"eni-{at % 5}", "dstport": at, "bytes": at, "action": ("ACCEPT", "REJECT")[at % 2]}
+        for at in range(60)
+    ]
+
+    def collected() -> list[tuple[RollUpKey, Part]]:
+        parts = PartsOfObject(origin(0), [60, 300], FLOW_LOG, details=True)
+        for at in range(0, len(chosen), 7):
+            parts.add(rows_of(chosen[at : at + 7]))
+        return sorted(parts.finish())
+
+    at_once = collected()
+    for module in (object_parts, rollup_details, top_list):
+        monkeypatch.setattr(module, "_COMPACT_AT", 10)
+
+    assert collected() == at_once
 
 
 def test_a_record_counts_in_the_window_that_its_end_falls_into() -> None:

@@ -5,6 +5,7 @@
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
 
+use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::buffer::{check_size, Room, Shared, Strings};
@@ -43,6 +44,43 @@ pub fn code_numbers(
     let number = |row: usize| valid.is_none_or(|valid| valid[row] != 0).then_some(numbers[row]);
     let seed = random();
     Ok(py.detach(|| code(codes, most, number, |number| number.map_or(0, |number| mixed(seed, number as u64)))))
+}
+
+/// Fill `numbers` with the place of each row's combination of codes among the distinct ones; return a row of each.
+/// `counts` tells how many values the codes of each column have.
+#[pyfunction]
+pub fn number_combinations(
+    py: Python<'_>,
+    codes: Vec<Shared<i32>>,
+    counts: Vec<u64>,
+    mut numbers: Room<i32>,
+) -> PyResult<Vec<u32>> {
+    let numbers = numbers.as_mut_slice();
+    check_size("the counts", counts.len(), codes.len())?;
+    for (codes, &count) in codes.iter().zip(&counts) {
+        check_size("a column's codes", codes.as_slice().len(), numbers.len())?;
+        if codes.as_slice().iter().fold(false, |beyond, &code| beyond | (code < 0) | (code as u64 >= count)) {
+            return Err(PyValueError::new_err("a code has no value"));
+        }
+    }
+    let seed = random();
+    Ok(py.detach(|| {
+        let rows = numbers.len();
+        let mut together = vec![0u64; rows];
+        let mut size = 1u64;
+        let distinct = |together: &[u64], numbers: &mut [i32]| {
+            code(numbers, rows, |row| together[row], |number| mixed(seed, number)).unwrap_or_default()
+        };
+        for (codes, count) in codes.iter().zip(counts) {
+            if size.checked_mul(count).is_none() {
+                size = distinct(&together, numbers).len() as u64;
+                together.iter_mut().zip(&*numbers).for_each(|(together, &number)| *together = number as u64);
+            }
+            size = size.saturating_mul(count);
+            together.iter_mut().zip(codes.as_slice()).for_each(|(one, &code)| *one = *one * count + code as u64);
+        }
+        distinct(&together, numbers)
+    }))
 }
 
 fn code<T: PartialEq + Copy>(

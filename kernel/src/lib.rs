@@ -20,6 +20,7 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(address::parse_addresses, module)?)?;
     module.add_function(wrap_pyfunction!(code::code_strings, module)?)?;
     module.add_function(wrap_pyfunction!(code::code_numbers, module)?)?;
+    module.add_function(wrap_pyfunction!(code::number_combinations, module)?)?;
     module.add_function(wrap_pyfunction!(community_id::community_ids, module)?)?;
     module.add_function(wrap_pyfunction!(text::parse_text, module)?)?;
     module.add("INTERFACE", INTERFACE)?;
