@@ -172,7 +172,7 @@ class _Documents:
             numbers = [_numbers(self._columns[name]) for name in flow[2:]]
             ids = community_ids(source, destination, *numbers)
             logged = [pc.is_valid(self._columns[name]) for name in flow[2:] if self._columns[name].null_count]
-            network["network.community_id"] = quoted(_only_where(ids, *logged))
+            network["network.community_id"] = quoted(_nulled_unless(ids, *logged))
         return network
 
     def _family(self) -> Value:
@@ -210,12 +210,14 @@ class _Documents:
         for name in self._addresses:
             column = self._columns[name]
             new = (pc.fill_null(pc.not_equal(column, other), True) for other in earlier)
-            elements.append(quoted(_only_where(column, *new)))
+            element = _nulled_unless(column, *new)
+            if element.null_count < len(element):
+                elements.append(quoted(element))
             earlier.append(column)
         return json_array(elements)
 
 
-def _only_where(column: pa.StringArray, *conditions: pa.BooleanArray) -> pa.StringArray:
+def _nulled_unless(column: pa.StringArray, *conditions: pa.BooleanArray) -> pa.StringArray:
     """Return a column that is null where it was, or where any condition is false; its text is not copied."""
     there = pc.is_valid(column)
     for condition in conditions:

@@ -18,6 +18,10 @@ Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.integer[Any]]
 
 
+_MOST_CODES = 1 << 31
+"""The kernel's codes have 32 bits."""
+
+
 class Sums(NamedTuple):
     """Sums over rows of one roll-up and class: both as numbers, and the three sums."""
 
@@ -38,7 +42,7 @@ def numbered(columns: Sequence[tuple[Places, int]]) -> tuple[Ints, Places]:
     Of each column ``columns`` holds the rows' codes, and how many there may be.
     """
     size = len(columns[0][0])
-    if kernel.compiled:
+    if kernel.compiled and all(count <= _MOST_CODES for _, count in columns):
         at = np.empty(size, np.int32)
         codes = [np.ascontiguousarray(column, np.int32) for column, _ in columns]
         rows = kernel.compiled.number_combinations(codes, [count for _, count in columns], at)
@@ -63,7 +67,10 @@ def distinct(values: npt.NDArray[np.uint64]) -> tuple[Ints, Places]:
 
 def _by_sorting(values: npt.NDArray[Any]) -> tuple[Ints, Places]:
     _, rows, at = np.unique(values, return_index=True, return_inverse=True)
-    return rows.astype(np.int64), at
+    order = np.argsort(rows)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return rows[order], rank[at]
 
 
 def sums_at(at: Places, size: int, values: Ints) -> Ints:

@@ -30,7 +30,7 @@ Segments: TypeAlias = "Sequence[Segment]"
 class Group(NamedTuple):
     """Segments that the compiled ``join`` brings together, so that they need not be a column before.
 
-    As ``together`` has them, or as ``listed``.
+    As ``all_or_none`` has them, or as ``listed``.
     """
 
     segments: Segments
@@ -51,7 +51,7 @@ class Value:
 
     def __init__(self, *segments: Segment) -> None:
         self.optional = any(map(has_nulls, segments))
-        self.segments: Segments = (together(segments),) if self.optional and len(segments) > 1 else segments
+        self.segments: Segments = (all_or_none(segments),) if self.optional and len(segments) > 1 else segments
 
     @property
     def is_coded(self) -> bool:
@@ -83,7 +83,7 @@ def _given(segment: Segment, known: dict[int, Any]) -> Any:
     if isinstance(segment, bytes):
         return segment
     if isinstance(segment, Group):
-        return not segment.is_listed, [_given(within, known) for within in segment.segments]
+        return segment.is_listed, [_given(within, known) for within in segment.segments]
     if isinstance(segment, Coded):
         return *string_buffers(segment.values), np.ascontiguousarray(segment.codes, np.int32)
     if id(segment) not in known:
@@ -107,7 +107,7 @@ def has_nulls(segment: Segment) -> bool:
     return bool((segment.values if isinstance(segment, Coded) else segment).null_count)
 
 
-def together(segments: Segments) -> Coded | pa.StringArray | Group:
+def all_or_none(segments: Segments) -> Coded | pa.StringArray | Group:
     """Return segments as one, which is null where any of them is; coded where they all are."""
     if kernel.compiled and not any(isinstance(segment, Coded) for segment in segments):
         return Group(segments, is_listed=False)
@@ -126,7 +126,7 @@ def json_object(tree: Tree) -> Value:
     for name, value in members:
         segments = (b"," + orjson.dumps(name) + b":", *value.segments)
         if value.segments and value.optional:
-            optional.append(together(segments))
+            optional.append(all_or_none(segments))
         elif value.segments:
             always.append(segments)
     if always:
@@ -143,7 +143,9 @@ def json_array(elements: Sequence[Value]) -> Value:
     first, *others = elements
     if not any(element.optional for element in elements):
         return Value(b"[", *first.segments, *chain.from_iterable((b",", *other.segments) for other in others), b"]")
-    return Value(b"[", _listed([together((b",", *element.segments)) for element in elements]), b"]")
+    members = _listed([all_or_none((b",", *element.segments)) for element in elements])
+    is_optional = all(element.optional for element in elements)
+    return Value(b"[", members, b"]") if is_optional else _whole(b"[", members, b"]")
 
 
 def _listed(members: Segments) -> Coded | pa.StringArray | Group:

@@ -26,10 +26,10 @@ from beam_flowlogs.rows import Rows, milliseconds
 Columns = Mapping[str, pa.Array]
 
 _COMPACT_AT = 400_000
-"""Sums, and values of dimensions, that are held before those of one roll-up are brought together."""
+"""Sums that are held before those of one roll-up are brought together."""
 _NEVER = np.iinfo(np.int64).max
-_TEXT_BITS = 32
-"""What a group says of a dimension is held as one number: the group's, and below it the text's."""
+_UNLOGGED = {"account_id": "unknown"}
+"""What AWS writes where it does not know a dimension."""
 
 
 class Placed(NamedTuple):
@@ -168,9 +168,7 @@ class _Known:
     def __init__(self) -> None:
         self._firsts = np.zeros(0, np.int64)
         self._lasts = np.zeros(0, np.int64)
-        self._values: dict[str, list[Ints]] = {name: [] for name in DIMENSIONS}
-        self._texts: dict[str, dict[str, int]] = {name: {} for name in DIMENSIONS}
-        self._held = 0
+        self._said: dict[str, dict[int, str]] = {name: {} for name in DIMENSIONS}
 
     def add(self, placed: Placed, rows: Rows) -> None:
         """Take a batch's rows."""
@@ -190,15 +188,11 @@ class _Known:
             if name not in names:
                 continue
             codes, values = rows.codes(name)
-            known = self._texts[name]
-            numbers = np.array([-1 if text is None else known.setdefault(text, len(known)) for text in values])
-            said = numbers[codes[placed.rows]]
-            told = np.unique((placed.groups << _TEXT_BITS | said)[said >= 0])
-            self._values[name].append(told)
-            self._held += len(told)
-        if self._held > _COMPACT_AT:
-            self._values = {name: told and [np.unique(np.concatenate(told))] for name, told in self._values.items()}
-            self._held = sum(len(met) for told in self._values.values() for met in told) // 2
+            said = self._said[name]
+            for group, code in set(zip(placed.groups.tolist(), codes[placed.rows].tolist())):
+                text = values[code] or ""
+                if text > said.get(group, "") and text != _UNLOGGED.get(name):
+                    said[group] = text
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin
@@ -208,19 +202,13 @@ class _Known:
         met = np.flatnonzero(self._firsts < _NEVER)
         np.minimum.at(firsts, group_of[met], self._firsts[met])
         np.maximum.at(lasts, group_of[met], self._lasts[met])
-        found: dict[str, list[str]] = {}
-        for name, batches in self._values.items():
-            texts = sorted(self._texts[name])
-            rank_of = np.empty(len(texts), np.int64)
-            rank_of[[self._texts[name][text] for text in texts]] = np.arange(len(texts))
-            ranks = np.full(groups, -1)
-            for told in batches:
-                np.maximum.at(ranks, group_of[told >> _TEXT_BITS], rank_of[told & ((1 << _TEXT_BITS) - 1)])
-            texts.append("")  # of rank -1
-            found[name] = [texts[rank] for rank in ranks.tolist()]
-        found["account_id"] = [
-            value if value not in ("", "unknown") else origin.account_id for value in found["account_id"]
-        ]
+        found = {name: [""] * groups for name in DIMENSIONS}
+        places = group_of.tolist()
+        for name, said in self._said.items():
+            texts = found[name]
+            for group, text in said.items():
+                texts[places[group]] = max(texts[places[group]], text)
+        found["account_id"] = [value or origin.account_id for value in found["account_id"]]
         found["region"] = [value or origin.region for value in found["region"]]
         dimensions: list[Mapping[str, str]] = [
             {name: value for name, value in zip(found, values) if value} for values in zip(*found.values())

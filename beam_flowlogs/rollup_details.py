@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.grouped import Ints, distinct, integers
-from beam_flowlogs.rows import Rows, together
+from beam_flowlogs.rows import Rows, concatenated
 from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
 
 Bools = npt.NDArray[np.bool_]
@@ -335,7 +335,7 @@ class _Gathered:
         """Return what is kept, and keep no more of it."""
         groups, batches = zip(*self._held)
         self._held, self.size = [], 0
-        rows = together(batches)
+        rows = concatenated(batches)
         return _Batch(np.concatenate(groups), rows, dict(zip(rows.batch.schema.names, rows.batch.columns)))
 
 

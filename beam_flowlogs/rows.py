@@ -96,6 +96,9 @@ class Rows:
     more_bad: int = 0
     named: bool = False
     _by_value: dict[str, Coded | pa.Array] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _codes: dict[str, tuple[npt.NDArray[np.integer[Any]], list[Any]]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def by_value(self, name: str) -> Coded | pa.Array:
         """Return a column of the batch by its distinct values, as it is where they are many; looked up once."""
@@ -106,9 +109,11 @@ class Rows:
 
     def codes(self, name: str) -> tuple[npt.NDArray[np.integer[Any]], list[Any]]:
         """Return a column of the batch as the place of each row's value among the distinct ones, and those."""
-        column = self.by_value(name)
-        known = column if isinstance(column, Coded) else by_value(column)
-        return known.codes, known.values.to_pylist()
+        if name not in self._codes:
+            column = self.by_value(name)
+            known = column if isinstance(column, Coded) else by_value(column)
+            self._codes[name] = known.codes, known.values.to_pylist()
+        return self._codes[name]
 
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""
@@ -133,7 +138,7 @@ class Rows:
             yield rows if at else replace(rows, bad=self.bad, more_bad=self.more_bad)
 
 
-def together(batches: Sequence[Rows]) -> Rows:
+def concatenated(batches: Sequence[Rows]) -> Rows:
     """Return batches with the same columns as one."""
     (batch,) = pa.Table.from_batches([rows.batch for rows in batches]).combine_chunks().to_batches()
     addresses = {

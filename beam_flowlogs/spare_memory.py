@@ -13,21 +13,23 @@ import numpy as np
 import numpy.typing as npt
 
 _KEPT = 2
-_LEAST = 1 << 20
+_LEAST, _MOST = 1 << 20, 64 << 20
+"""Smaller pieces come from memory that the process has already; larger ones are too much to keep."""
 
 _spare: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
 def room(size: int) -> npt.NDArray[np.uint8]:
     """Return an array of so many bytes, whatever they hold. Whoever refers to it keeps it; then it is spare again."""
-    if size < _LEAST:
+    if not _LEAST <= size <= _MOST:
         return np.empty(size, np.uint8)
     try:
-        memory = _spare.pop()
+        memory = _spare.popleft()  # by turns: one that fits no longer is met, and let go
     except IndexError:
         memory = np.empty(0, np.uint8)
     if not size <= len(memory) <= 4 * size:
         memory = np.empty(size + size // 8, np.uint8)
-    lent = memory[:size]
+    # Not a slice: numpy lets a slice of a slice refer to the memory itself, past the one that is watched.
+    lent = np.frombuffer(memory.data[:size], np.uint8)
     weakref.finalize(lent, _spare.append, memory).atexit = False
     return lent

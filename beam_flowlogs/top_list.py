@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_flowlogs.distinct import U64, scramble
-from beam_flowlogs.grouped import Ints, distinct
+from beam_flowlogs.grouped import Ints, Places, distinct, sums_at
 
 LISTED = 10
 """Entries that a part and a roll-up list, unless more are asked for."""
@@ -113,11 +113,23 @@ class TopList:
 def _added_up(rows: _Entries, largest: Sequence[int]) -> _Entries:
     """Return each item of each group once, with its values added up."""
     examples, at = distinct(scramble(rows.items ^ scramble(rows.groups.astype(np.uint64))))
-    values = tuple(np.zeros(len(examples), np.int64) for _ in rows.values)
-    for place, (found, value) in enumerate(zip(values, rows.values)):
-        (np.maximum if place in largest else np.add).at(found, at, value)
+    values = tuple(
+        (_largest_at if place in largest else _sums_at)(at, len(examples), value)
+        for place, value in enumerate(rows.values)
+    )
     labels = tuple(label(examples).take for label in rows.labels)
     return _Entries(rows.groups[examples], rows.items[examples], labels, values)
+
+
+def _largest_at(at: Places, size: int, values: Ints) -> Ints:
+    found = np.zeros(size, np.int64)
+    np.maximum.at(found, at, values)
+    return found
+
+
+def _sums_at(at: Places, size: int, values: Ints) -> Ints:
+    """Return exact sums, and the largest number there is where 64 bits do not hold one."""
+    return np.minimum(sums_at(at, size, values), np.iinfo(np.int64).max).astype(np.int64)
 
 
 def _biggest(found: _Entries, count: int) -> tuple[_Entries, tuple[Ints, Ints]]:

@@ -97,6 +97,15 @@ def test_an_array_has_what_a_row_has_of_its_elements() -> None:
     ]
 
 
+@pytest.mark.parametrize("module", [kernel.compiled, None], ids=["compiled", "pure"])
+def test_an_array_that_every_row_has_is_no_optional_one(module: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "compiled", module)
+    found = json_array([quoted(pa.array(["a", None])), quoted(pa.array(["x", "y"]))])
+
+    assert not found.optional
+    assert _objects({"of": found}, 2) == [{"of": ["a", "x"]}, {"of": ["y"]}]
+
+
 @given(st.lists(_words, max_size=6), st.integers(0, 3))
 def test_escaped_text_may_stand_between_quotes(words: list[str | None], skipped: int) -> None:
     column = pa.array(words, pa.string())[min(skipped, len(words)) :]

@@ -142,12 +142,12 @@ def test_distinct_values_are_told_by_their_first_rows(values: list[int]) -> None
         assert column[first][at].tolist() == values
 
 
-def test_what_is_listed_needs_a_bracket_before_it_and_a_comma() -> None:
+def test_what_is_listed_begins_with_a_comma() -> None:
     column, numbers = kernel.string_buffers(pa.array(["a"])), kernel.number_buffers(pa.array([1]))
-    with pytest.raises(ValueError, match="bracket"):
-        kernel.compiled.Join([(False, [(*column, None)])])
     with pytest.raises(ValueError, match="comma"):
-        kernel.compiled.Join([b"[", (False, [numbers])])
+        kernel.compiled.Join([b"[", (True, [numbers])])
+    with pytest.raises(ValueError, match="empty"):
+        kernel.compiled.Join([(*column, None), b"[", (True, [])])
 
 
 VALUES = st.sampled_from(

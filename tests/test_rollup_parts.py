@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,6 +79,27 @@ def test_any_cut_into_objects_and_batches_in_any_order_gives_the_sums_of_a_plain
         of_window = {key: found for key, found in documents.items() if key.window_s == window_s}
         expected = group_by(chosen, window_s)
         assert {(key.start, key.key_type, key.key): counters(found) for key, found in of_window.items()} == expected
+
+
+def test_an_account_that_is_not_known_hides_none_that_is() -> None:
+    nowhere = dataclasses.replace(origin(0), account_id="")
+    parts = PartsOfObject(nowhere, [60], FLOW_LOG)
+    parts.add(rows_of([OK, OK | {"account-id": "unknown"}]))
+
+    ((_, part),) = parts.finish()
+
+    assert part.dimensions["account_id"] == ACCOUNT
+
+
+def test_the_greatest_value_of_a_dimension_stays_however_rows_are_cut() -> None:
+    accounts = ["111111111111", "333333333333", "222222222222"]
+    parts = PartsOfObject(origin(0), [60], FLOW_LOG)
+    for account in accounts:
+        parts.add(rows_of([OK | {"account-id": account}]))
+
+    ((_, part),) = parts.finish()
+
+    assert part.dimensions["account_id"] == "333333333333"
 
 
 def test_what_is_brought_together_on_the_way_changes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,10 +5,17 @@ from __future__ import annotations
 import gc
 
 import pyarrow as pa
+import pytest
 
+from beam_flowlogs import spare_memory
 from beam_flowlogs.spare_memory import room
 
 SIZE = 3 << 20
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_spare() -> None:
+    spare_memory._spare.clear()
 
 
 def test_what_is_still_referred_to_is_lent_to_nobody_else() -> None:
@@ -22,6 +29,17 @@ def test_what_is_still_referred_to_is_lent_to_nobody_else() -> None:
     assert rest.to_pybytes() == bytes([7] * 8)
 
 
+def test_a_view_of_what_was_lent_keeps_it() -> None:
+    lent = room(SIZE)
+    lent[:] = 7
+    rest = lent[10:20][2:]
+    del lent
+
+    room(SIZE)[:] = 9
+
+    assert rest.tolist() == [7] * 8
+
+
 def test_what_nobody_refers_to_is_lent_again() -> None:
     first = room(SIZE)
     address = first.__array_interface__["data"][0]
@@ -31,9 +49,11 @@ def test_what_nobody_refers_to_is_lent_again() -> None:
     assert room(SIZE - 100).__array_interface__["data"][0] == address
 
 
-def test_a_large_piece_is_not_kept_for_small_results() -> None:
-    large = room(64 << 20)
-    address = large.__array_interface__["data"][0]
-    del large
+def test_a_piece_that_fits_no_longer_is_not_kept_for_ever() -> None:
+    first, second = room(40 << 20), room(40 << 20)
+    del first, second
+    for _ in range(3):
+        small = room(SIZE)
+        del small
 
-    assert room(2 << 20).__array_interface__["data"][0] != address
+    assert all(len(memory) < 8 << 20 for memory in spare_memory._spare)

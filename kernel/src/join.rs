@@ -36,7 +36,7 @@ pub struct Join {
 #[derive(FromPyObject)]
 enum Given {
     Literal(Vec<u8>),
-    /// Whether all are there or none, else whether they are listed; and the segments.
+    /// Segments, and whether they are listed; else they are all there or none is.
     Group(bool, Vec<Given>),
     Numbers(Shared<i64>, Option<Shared<u8>>),
     Column(Shared<i32>, Shared<u8>, Option<Shared<u8>>, Option<Shared<i32>>),
@@ -62,17 +62,18 @@ impl Join {
         check_size("the buffer for the rows", out.len(), self.size)?;
         check_size("the buffer for the offsets", offsets.len(), self.rows + 1)?;
         let columns = columns(&self.segments);
-        let pieces = pieces(&columns);
         py.detach(|| {
+            let pieces = pieces(&columns, self.rows);
             let gaps = gaps(&pieces, self.rows);
             let mut at = 0;
             let (last, begins) = offsets.split_last_mut().expect("there is one more than rows");
             for (row, begin) in begins.iter_mut().enumerate() {
                 *begin = at as i32;
-                at = if gaps[row] {
-                    columns.iter().fold(at, |at, column| column.write(row, out, at).unwrap_or(at))
-                } else {
-                    pieces.iter().fold(at, |at, piece| piece.write(row, out, at))
+                at = match &gaps {
+                    Some(gaps) if gaps[row] => {
+                        columns.iter().fold(at, |at, column| column.write(row, out, at).unwrap_or(at))
+                    }
+                    _ => write(&pieces, row, out, at),
                 };
             }
             *last = at as i32;
@@ -135,7 +136,8 @@ impl Column<'_> {
             }
             Column::All(columns) => columns.iter().try_fold(at, |at, column| column.write(row, out, at)),
             Column::Listed(columns) => {
-                // The first comma goes where the bracket stands, which is put back.
+                // The first comma goes over the byte before, a bracket, which is put back.
+                assert!(at > 0, "a bracket stands before what is listed");
                 let bracket = out[at - 1];
                 let end = columns.iter().fold(at - 1, |at, column| column.write(row, out, at).unwrap_or(at));
                 out[at - 1] = bracket;
@@ -145,18 +147,42 @@ impl Column<'_> {
     }
 }
 
-/// What a row that lacks nothing is made of, one behind the other: most rows do, and groups take several times as long.
-/// Of strings so many bytes are left out at the start; literals have room behind them for a block, and their length.
+/// What most rows are made of, one behind the other: those that lack nothing but what is optional by itself. Groups take
+/// several times as long. Of strings so many bytes are left out at the start; literals have room behind them for a
+/// block, and their length.
 enum Piece<'a> {
     Literal(Vec<u8>, usize),
     Rows(Texts<'a>, usize),
     Coded(Texts<'a>, &'a [i32], usize),
     Numbers(&'a [i64], Option<&'a [u8]>),
+    /// Which rows lack it, and what it is made of.
+    Optional(Vec<bool>, Vec<Piece<'a>>),
 }
 
-fn pieces<'a>(columns: &[Column<'a>]) -> Vec<Piece<'a>> {
-    fn add<'a>(column: &Column<'a>, skip: &mut usize, pieces: &mut Vec<Piece<'a>>) {
-        match column {
+fn pieces<'a>(columns: &[Column<'a>], rows: usize) -> Vec<Piece<'a>> {
+    let mut pieces = Vec::new();
+    columns.iter().for_each(|column| column.add_optional(&mut pieces, rows));
+    make_room(&mut pieces);
+    pieces
+}
+
+fn make_room(pieces: &mut [Piece<'_>]) {
+    for piece in pieces {
+        match piece {
+            Piece::Literal(text, size) => {
+                *size = text.len();
+                text.resize(*size + BLOCK, 0);
+            }
+            Piece::Optional(_, pieces) => make_room(pieces),
+            _ => {}
+        }
+    }
+}
+
+impl<'a> Column<'a> {
+    /// Add what this is made of where nothing of it is lacking, without the first `skip` bytes.
+    fn add_to(&self, pieces: &mut Vec<Piece<'a>>, skip: &mut usize, rows: usize) {
+        match self {
             Column::Literal(text) => {
                 let text = &text[std::mem::take(skip).min(text.len())..];
                 match pieces.last_mut() {
@@ -167,26 +193,41 @@ fn pieces<'a>(columns: &[Column<'a>]) -> Vec<Piece<'a>> {
             Column::Rows(texts) => pieces.push(Piece::Rows(*texts, std::mem::take(skip))),
             Column::Coded(texts, codes) => pieces.push(Piece::Coded(*texts, codes, std::mem::take(skip))),
             Column::Numbers(numbers, valid) => pieces.push(Piece::Numbers(numbers, *valid)),
-            Column::All(columns) => columns.iter().for_each(|column| add(column, skip, pieces)),
+            Column::All(columns) => columns.iter().for_each(|column| column.add_to(pieces, skip, rows)),
             Column::Listed(columns) => {
-                let mut comma = 1;
-                columns.iter().for_each(|column| add(column, &mut comma, pieces));
+                let mut others = columns.iter();
+                // Whichever member comes first in a row loses its comma: this one, or the row is written by groups.
+                others.by_ref().take(1).for_each(|column| column.add_to(pieces, &mut 1, rows));
+                others.for_each(|column| column.add_optional(pieces, rows));
             }
         }
     }
-    let mut pieces = Vec::new();
-    columns.iter().for_each(|column| add(column, &mut 0, &mut pieces));
-    for piece in &mut pieces {
-        if let Piece::Literal(text, size) = piece {
-            *size = text.len();
-            text.resize(*size + BLOCK, 0);
+
+    /// The same of what a row may lack without lacking anything else.
+    fn add_optional(&self, pieces: &mut Vec<Piece<'a>>, rows: usize) {
+        let mut own = Vec::new();
+        self.add_to(&mut own, &mut 0, rows);
+        match gaps(&own, rows) {
+            // For few rows, groups are cheaper than to ask every row.
+            Some(gaps) if !self.has_list() && 16 * gaps.iter().filter(|&&gap| gap).count() > rows => {
+                pieces.push(Piece::Optional(gaps, own));
+            }
+            _ => self.add_to(pieces, &mut 0, rows),
         }
     }
-    pieces
+
+    /// Whether it may be there in parts.
+    fn has_list(&self) -> bool {
+        match self {
+            Column::Listed(_) => true,
+            Column::All(columns) => columns.iter().any(Column::has_list),
+            _ => false,
+        }
+    }
 }
 
-/// Tell of each row whether it lacks any piece.
-fn gaps(pieces: &[Piece<'_>], rows: usize) -> Vec<bool> {
+/// Tell of each row whether it lacks any piece; nothing where none does.
+fn gaps(pieces: &[Piece<'_>], rows: usize) -> Option<Vec<bool>> {
     let mut gaps = vec![false; rows];
     let lacks = |texts: &Texts<'_>, at: usize, skip: usize| !texts.is_valid(at) || texts.size(at) < skip;
     for piece in pieces {
@@ -204,7 +245,16 @@ fn gaps(pieces: &[Piece<'_>], rows: usize) -> Vec<bool> {
             _ => {}
         }
     }
-    gaps
+    gaps.contains(&true).then_some(gaps)
+}
+
+#[inline(always)]
+fn write(pieces: &[Piece<'_>], row: usize, out: &mut [u8], at: usize) -> usize {
+    pieces.iter().fold(at, |at, piece| match piece {
+        Piece::Optional(gaps, _) if gaps[row] => at,
+        Piece::Optional(_, pieces) => pieces.iter().fold(at, |at, piece| piece.write(row, out, at)),
+        piece => piece.write(row, out, at),
+    })
 }
 
 impl Piece<'_> {
@@ -219,6 +269,7 @@ impl Piece<'_> {
             Piece::Rows(texts, skip) => text(texts, row, *skip, out),
             Piece::Coded(texts, codes, skip) => text(texts, codes[row] as usize, *skip, out),
             Piece::Numbers(numbers, _) => write_number(numbers[row], out, at),
+            Piece::Optional(..) => unreachable!("nothing optional lies within another"),
         }
     }
 }
@@ -280,35 +331,32 @@ fn rows_of(given: &Given) -> Option<usize> {
     }
 }
 
-fn begins_with_number(given: &Given) -> bool {
+/// Tell whether a member may have the comma that stands before it; of columns only the caller knows.
+fn begins_with_comma(given: &Given) -> bool {
     match given {
-        Given::Numbers(..) => true,
-        Given::Group(_, segments) => segments.first().is_some_and(begins_with_number),
-        _ => false,
+        Given::Literal(text) => text.first() == Some(&b','),
+        Given::Group(_, segments) => segments.first().is_some_and(begins_with_comma),
+        Given::Numbers(..) => false,
+        Given::Column(..) => true,
     }
 }
 
 fn all_checked(rows: usize, given: Vec<Given>) -> PyResult<Vec<Segment>> {
-    let mut segments: Vec<Segment> = Vec::with_capacity(given.len());
-    for segment in given {
-        let is_listed = matches!(segment, Given::Group(false, _));
-        if is_listed && !matches!(segments.last(), Some(Segment::Literal(text)) if !text.is_empty()) {
-            return Err(PyValueError::new_err("no bracket stands before what is listed"));
-        }
-        segments.push(checked(rows, segment)?);
-    }
-    Ok(segments)
+    given.into_iter().map(|segment| checked(rows, segment)).collect()
 }
 
 fn checked(rows: usize, given: Given) -> PyResult<Segment> {
     let (offsets, data, valid, codes) = match given {
         Given::Literal(text) => return Ok(Segment::Literal(text)),
-        Given::Group(true, segments) => return Ok(Segment::All(all_checked(rows, segments)?)),
-        Given::Group(false, segments) => {
-            if segments.iter().any(begins_with_number) {
+        Given::Group(is_listed, segments) => {
+            if segments.is_empty() {
+                return Err(PyValueError::new_err("a group is empty"));
+            }
+            if is_listed && !segments.iter().all(begins_with_comma) {
                 return Err(PyValueError::new_err("what is listed begins with no comma"));
             }
-            return Ok(Segment::Listed(all_checked(rows, segments)?));
+            let segments = all_checked(rows, segments)?;
+            return Ok(if is_listed { Segment::Listed(segments) } else { Segment::All(segments) });
         }
         Given::Numbers(numbers, valid) => {
             check_size("a column of numbers", numbers.as_slice().len(), rows)?;
