@@ -1,11 +1,12 @@
 """Memory for large results that come and go: a size in, room for so many bytes out, handed out again once it is free.
 
-A batch's documents have some thirty megabytes. Pages that the kernel gives a process are cleared before, and to have
-that done for each batch anew takes as much CPU as inflating what it was made of.
+A batch's text has some three megabytes, its documents thirty. Pages that the kernel gives a process are cleared before,
+and to have that done for each batch anew takes as much CPU as inflating what it was made of.
 """
 
 from __future__ import annotations
 
+import ctypes
 import weakref
 from collections import deque
 
@@ -17,6 +18,23 @@ _LEAST, _MOST = 1 << 20, 64 << 20
 """Smaller pieces come from memory that the process has already; larger ones are too much to keep."""
 
 _spare: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
+
+
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Parameters of glibc's mallopt, as its malloc.h numbers them."""
+
+
+def keep_freed_memory() -> None:
+    """Have the C library keep up to 64 MiB that were freed, and serve pieces of up to 32 MiB from them.
+
+    By itself it gives such pieces back to the kernel at once. One that cannot be told so (not glibc) is left alone.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(_MMAP_THRESHOLD, 32 << 20)
+    mallopt(_TRIM_THRESHOLD, 64 << 20)
 
 
 def room(size: int) -> npt.NDArray[np.uint8]:

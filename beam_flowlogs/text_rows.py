@@ -147,22 +147,23 @@ def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
     line_bytes = limits.line_bytes
     rest = b""
     for piece in _gathered(pieces, limits.piece_bytes // 2):
-        data = rest + piece
-        end = data.rfind(b"\n") + 1
-        rest = data[end:]
-        sound = _of_lines_up_to(line_bytes, data, end)
+        end = piece.rfind(b"\n") + 1
+        # In one go: blocks are so large that each copy takes new pages.
+        lines = b"".join((rest, memoryview(piece)[:end])) if end else b""
+        rest = piece[end:] if end else rest + piece
+        sound = _of_lines_up_to(line_bytes, lines)
         if sound:
-            yield _Block(data[:sound])
-        if sound < end or len(rest) > line_bytes:
+            yield _Block(lines if sound == len(lines) else lines[:sound])
+        if sound < len(lines) or len(rest) > line_bytes:
             raise DecodeError("line-too-long", f"a line is longer than {line_bytes} bytes: is it a flow log?")
     if rest:
         yield _Block(rest)
 
 
-def _of_lines_up_to(line_bytes: int, data: bytes, end: int) -> int:
-    """Return where the first line of more than ``line_bytes`` begins; if none, ``end``: behind the last newline."""
+def _of_lines_up_to(line_bytes: int, data: bytes) -> int:
+    """Return where the first line of more than ``line_bytes`` begins; if none, the end. Whole lines are given."""
     start = 0
-    while start < end:
+    while start < len(data):
         newline = data.rfind(b"\n", start, start + line_bytes + 1)
         if newline < 0:
             break

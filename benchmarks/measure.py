@@ -33,6 +33,7 @@ from beam_flowlogs.reject import DeadLetters
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.s3_client import s3_client
 from beam_flowlogs.s3_object import ObjectRef
+from beam_flowlogs.spare_memory import keep_freed_memory
 from benchmarks.peers import FLOWLOGS_READER, flowlogs_reader
 
 _BUCKET = "flow-logs"
@@ -74,6 +75,7 @@ def _rounds(stage: str, objects: Objects, rounds: int, pure: bool) -> Cost:
         "AWS_SECRET_ACCESS_KEY": "none",
     }
     run = STAGES[stage]
+    keep_freed_memory()
     records, _ = run(objects)
     inflated, spent = [], []
     for _ in range(rounds):

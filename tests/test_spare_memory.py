@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import gc
+import platform
+import subprocess
+import sys
 
 import pyarrow as pa
 import pytest
@@ -47,6 +50,24 @@ def test_what_nobody_refers_to_is_lent_again() -> None:
     gc.collect()
 
     assert room(SIZE - 100).__array_interface__["data"][0] == address
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc only")
+def test_what_is_freed_is_served_again_without_new_pages() -> None:
+    script = """
+import resource, numpy as np
+from beam_flowlogs.spare_memory import keep_freed_memory
+keep_freed_memory()
+for round in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        piece = np.ones(3 << 20, np.uint8)
+        del piece
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = int(subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True).stdout)
+
+    assert faults < 768  # the pages of one piece
 
 
 def test_a_piece_that_fits_no_longer_is_not_kept_for_ever() -> None:

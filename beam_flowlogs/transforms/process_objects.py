@@ -22,6 +22,7 @@ from beam_flowlogs.config import JobConfig
 from beam_flowlogs.elastic.connection import bulk_writer
 from beam_flowlogs.index_object import IndexedObject, SentObject, send_object
 from beam_flowlogs.s3_client import s3_client
+from beam_flowlogs.spare_memory import keep_freed_memory
 from beam_flowlogs.transforms.announce import decode_ref
 from beam_flowlogs.transforms.group_parts import keyed_parts
 from beam_flowlogs.transforms.metrics import counted_dead_letters
@@ -83,6 +84,10 @@ class _IndexFn(beam.DoFn):
         self._latency = Metrics.distribution("flowlogs", "bulk_ms")
         self._lag = Metrics.distribution("flowlogs", "event_lag_ms")
         self._sent: deque[_Sent] = deque()
+
+    def setup(self) -> None:
+        """Tell the worker's process how to treat memory."""
+        keep_freed_memory()
 
     def start_bundle(self) -> None:
         self.teardown()  # a bundle that failed leaves its objects behind

@@ -73,7 +73,7 @@ impl Join {
                     Some(gaps) if gaps[row] => {
                         columns.iter().fold(at, |at, column| column.write(row, out, at).unwrap_or(at))
                     }
-                    _ => write(&pieces, row, out, at),
+                    _ => pieces.iter().fold(at, |at, piece| piece.write(row, out, at)),
                 };
             }
             *last = at as i32;
@@ -248,13 +248,12 @@ fn gaps(pieces: &[Piece<'_>], rows: usize) -> Option<Vec<bool>> {
     gaps.contains(&true).then_some(gaps)
 }
 
-#[inline(always)]
-fn write(pieces: &[Piece<'_>], row: usize, out: &mut [u8], at: usize) -> usize {
-    pieces.iter().fold(at, |at, piece| match piece {
-        Piece::Optional(gaps, _) if gaps[row] => at,
-        Piece::Optional(_, pieces) => pieces.iter().fold(at, |at, piece| piece.write(row, out, at)),
-        piece => piece.write(row, out, at),
-    })
+#[inline(never)]
+fn write_optional(gaps: &[bool], pieces: &[Piece<'_>], row: usize, out: &mut [u8], at: usize) -> usize {
+    if gaps[row] {
+        return at;
+    }
+    pieces.iter().fold(at, |at, piece| piece.write(row, out, at))
 }
 
 impl Piece<'_> {
@@ -269,7 +268,7 @@ impl Piece<'_> {
             Piece::Rows(texts, skip) => text(texts, row, *skip, out),
             Piece::Coded(texts, codes, skip) => text(texts, codes[row] as usize, *skip, out),
             Piece::Numbers(numbers, _) => write_number(numbers[row], out, at),
-            Piece::Optional(..) => unreachable!("nothing optional lies within another"),
+            Piece::Optional(gaps, pieces) => write_optional(gaps, pieces, row, out, at),
         }
     }
 }
