@@ -9,14 +9,19 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.runners.direct.clock import TestClock
 from apache_beam.testing.test_pipeline import TestPipeline
 from apache_beam.testing.test_stream import TestStream
 from apache_beam.testing.util import assert_that
-from apache_beam.transforms.window import TimestampedValue
+from apache_beam.transforms.trigger import InMemoryUnmergedState, create_trigger_driver
+from apache_beam.transforms.window import IntervalWindow, TimestampedValue
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_flowlogs.part_codec import Shard, decode_parts
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
-from beam_flowlogs.transforms.group_parts import EARLY_S, Grouped, GroupParts, Parts, keyed_parts
+from beam_flowlogs.transforms.group_parts import _PANES, EARLY_S, Grouped, GroupParts, Parts, keyed_parts
 
 START = 1_764_000_000
 LATENESS = 7200
@@ -59,7 +64,7 @@ def run(
     events: TestStream, expected: list[tuple[str, list[str]]], *, now: float = START, windows: tuple[int, ...] = (60,)
 ) -> None:
     # The one runner of the Python SDK that has triggers on processing time. It stalls on a part that is late and still
-    # in its window, so late panes within the lateness are shown on Flink alone.
+    # in its window, so late panes within the lateness are shown on Flink (test_chaos.py) and by ``Windows`` below.
     options = PipelineOptions(["--streaming", "--allow_unsafe_triggers"])
     with TestPipeline(runner="BundleBasedDirectRunner", options=options) as pipeline:
         grouped = pipeline | events | GroupParts(windows, LATENESS, clock=partial(float, now))
@@ -114,6 +119,57 @@ def test_each_length_of_window_has_its_own_time() -> None:
     )
 
     run(events, [("on_time", ["object-1"]), ("on_time", ["object-2", "object-3"])], now=hour, windows=(60, 3600))
+
+
+class Windows:
+    """The windows and triggers of ``GroupParts`` in Beam's own trigger machine, driven by hand: no runner that stalls.
+
+    ``at`` sets both the watermark and the clock, which fires the timers that are due.
+    """
+
+    def __init__(self) -> None:
+        pipeline = beam.Pipeline(options=PipelineOptions(["--streaming", "--allow_unsafe_triggers"]))  # never run
+        _ = pipeline | stream() | GroupParts((60,), LATENESS)
+        found: list[beam.transforms.core.Windowing] = []
+
+        class Look(PipelineVisitor):
+            def visit_transform(self, applied_ptransform: AppliedPTransform) -> None:
+                if "/Window60s" in applied_ptransform.full_label:
+                    found.append(applied_ptransform.outputs[None].windowing)
+
+        pipeline.visit(Look())
+        self._clock = TestClock(Timestamp(START))
+        self._watermark = Timestamp(START)
+        self._driver = create_trigger_driver(found[0], clock=self._clock)
+        self._state = InMemoryUnmergedState()
+
+    def add(self, *values: str) -> None:
+        window = IntervalWindow(START, START + 60)
+        elements = [WindowedValue(value, Timestamp(START), [window]) for value in values]
+        assert not [*self._driver.process_elements(self._state, elements, self._watermark, self._watermark)]
+
+    def at(self, time: float) -> list[tuple[str, list[str]]]:
+        self._watermark = Timestamp(time)
+        self._clock.advance_time(time - self._clock.time())
+        due, _ = self._state.get_timers(clear=True, watermark=self._watermark, processing_time=self._clock.time())
+        fired = [
+            pane
+            for window, (name, domain, timestamp, _) in due
+            for pane in self._driver.process_timer(window, name, domain, timestamp, self._state, self._watermark)
+        ]
+        return [(_PANES[pane.pane_info.timing], list(pane.value)) for pane in fired if pane.value]
+
+
+def test_a_part_that_is_late_but_within_the_lateness_is_given_late_and_alone() -> None:
+    windows = Windows()
+    windows.add("early")
+    assert windows.at(START + EARLY_S + 1) == [("early", ["early"])]
+    windows.add("in time")
+    assert windows.at(START + 60) == [("on_time", ["in time"])]
+    windows.add("late", "late too")
+    assert windows.at(START + 60 + EARLY_S + 1) == [("late", ["late", "late too"])]
+    windows.add("as late as may be")
+    assert windows.at(START + 60 + LATENESS) == [("late", ["as late as may be"])]
 
 
 @pytest.mark.parametrize("runner", ["FnApiRunner", "BundleBasedDirectRunner"])
