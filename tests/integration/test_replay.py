@@ -373,7 +373,7 @@ def proxy(aws: AwsEmulator) -> Iterator[FaultProxy]:
 
 @pytest.mark.parametrize("loss", ["overwritten", "deleted"])
 def test_an_object_lost_midway_is_counted_as_far_as_it_can_be_found(lab: Lab, proxy: FaultProxy, loss: str) -> None:
-    content = text([row(number) for number in range(30_000)])
+    content = text([row(number) for number in range(50_000)])
     lab.put("logs/a.log", content)
     lab.dead_letters.write("object/a", [Reject("object", "too-many-receives", "", lab.bucket, "logs/a.log")])
     client: S3Client = boto3.session.Session().client(
@@ -398,7 +398,7 @@ def test_an_object_lost_midway_is_counted_as_far_as_it_can_be_found(lab: Lab, pr
     done = replay_one(task, lab.config, client, writer, store, lab.dead_letters)
 
     assert proxy.planned == 0
-    assert 0 < done.counts["documents"] < 30_000
+    assert 0 < done.counts["documents"] < 50_000
     assert [stage for stage, _, _ in lab.rejects()] == ["object"]
     assert lab.documents() == done.counts["documents"]
 
@@ -407,7 +407,7 @@ def test_an_object_lost_midway_is_counted_as_far_as_it_can_be_found(lab: Lab, pr
         assert lab.rejects() == [("object", "object-missing", -1)]
         lab.put("logs/a.log", content)
         lab.replay()
-        assert lab.documents() == 30_000
+        assert lab.documents() == 50_000
     else:
         assert lab.documents() == done.counts["documents"] + 100
     assert lab.rejects() == []
