@@ -44,18 +44,21 @@ def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes
 
 
 def number_buffers(column: pa.IntegerArray) -> tuple[npt.NDArray[np.int64], Bytes | None]:
-    """Return a column's numbers, and which of them are null, as above."""
-    return numbers(column), _valid(column)
+    """Return a column's numbers, 0 where it is null, and which of them are null, as above.
+
+    No copy where it has 64 bits and no null.
+    """
+    there = _valid(column)
+    _, data = column.buffers()
+    if data is None:
+        return np.zeros(len(column), np.int64), there
+    values = np.frombuffer(data, str(column.type))[column.offset : column.offset + len(column)]
+    return (values.astype(np.int64, copy=False) if there is None else values * there.astype(np.int64)), there
 
 
 def numbers(column: pa.IntegerArray) -> npt.NDArray[np.int64]:
-    """Return a column's numbers, 0 where it is null; no copy where it has 64 bits and no null."""
-    _, data = column.buffers()
-    if data is None:
-        return np.zeros(len(column), np.int64)
-    values = np.frombuffer(data, str(column.type))[column.offset : column.offset + len(column)]
-    there = _valid(column)
-    return values.astype(np.int64, copy=False) if there is None else values * there.astype(np.int64)
+    """Return a column's numbers alone."""
+    return number_buffers(column)[0]
 
 
 def _valid(column: pa.Array) -> Bytes | None:

@@ -93,9 +93,10 @@ class PartsOfObject:
             return
         placed = placed or self.place(rows)
         columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
-        self._known.add(placed, rows)
+        group = placed.groups.take(placed.at)
+        self._known.add(placed, group, rows)
         self._count(placed, rows, columns)
-        self._details.add(placed.groups.take(placed.at), rows, columns)
+        self._details.add(group, rows, columns)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
         """Return the object's parts, each with the roll-up that it belongs to."""
@@ -170,29 +171,26 @@ class _Known:
         self._lasts = np.zeros(0, np.int64)
         self._said: dict[str, dict[int, str]] = {name: {} for name in DIMENSIONS}
 
-    def add(self, placed: Placed, rows: Rows) -> None:
-        """Take a batch's rows."""
-        names, begun, size = rows.batch.schema.names, rows.times, len(placed.rows)
+    def add(self, placed: Placed, group: Ints, rows: Rows) -> None:
+        """Take a batch's rows; ``group`` is the number of each row's roll-up."""
+        names, begun = rows.batch.schema.names, rows.times
         if "start" in names:
             start = milliseconds(rows.batch.column("start"))
             begun = (pc.coalesce(start, pa.array(begun)) if start.null_count else start).to_numpy()
-        firsts, lasts = np.full(size, _NEVER), np.zeros(size, np.int64)
-        np.minimum.at(firsts, placed.at, begun)
-        np.maximum.at(lasts, placed.at, rows.times)
         more = max(0, int(placed.groups.max()) + 1 - len(self._firsts))
         self._firsts = np.append(self._firsts, np.full(more, _NEVER))
         self._lasts = np.append(self._lasts, np.zeros(more, np.int64))
-        np.minimum.at(self._firsts, placed.groups, firsts)
-        np.maximum.at(self._lasts, placed.groups, lasts)
+        np.minimum.at(self._firsts, group, begun)
+        np.maximum.at(self._lasts, group, rows.times)
         for name in DIMENSIONS:
             if name not in names:
                 continue
             codes, values = rows.codes(name)
             said = self._said[name]
-            for group, code in set(zip(placed.groups.tolist(), codes[placed.rows].tolist())):
+            for number, code in set(zip(placed.groups.tolist(), codes[placed.rows].tolist())):
                 text = values[code] or ""
-                if text > said.get(group, "") and text != _UNLOGGED.get(name):
-                    said[group] = text
+                if text > said.get(number, "") and text != _UNLOGGED.get(name):
+                    said[number] = text
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin

@@ -27,16 +27,18 @@ CLASSES = tuple(product(_STATUSES, _ACTIONS, _DIRECTIONS, _PROTOCOLS, _HANDSHAKE
 """Every way in which a row can count; a row's class is its place here."""
 
 
-def _handshake(flags: int) -> int:
-    return (2 if flags & 16 else 1 if flags & 2 else 0) * bool(flags & 2) + (3 if flags & 4 else 0)
+def _handshake(flags: int | None) -> int:
+    flags = flags or 0
+    opening = (2 if flags & 16 else 1) if flags & 2 else 0
+    return opening + (3 if flags & 4 else 0)
 
 
-_CLASSED: Sequence[tuple[str, Callable[[Any], int], int]] = (
-    ("log_status", lambda status: {"NODATA": 1, "SKIPDATA": 2}.get(status, 0), len(_STATUSES)),
-    ("action", lambda action: {"ACCEPT": 1, "REJECT": 2}.get(action, 0), len(_ACTIONS)),
-    ("flow_direction", lambda direction: {"ingress": 1, "egress": 2}.get(direction, 0), len(_DIRECTIONS)),
-    ("protocol", lambda protocol: {6: 1, 17: 2, 1: 3, 58: 3}.get(protocol, 0), len(_PROTOCOLS)),
-    ("tcp_flags", lambda flags: _handshake((flags or 0) & 63), len(_HANDSHAKES)),
+_CLASSED: Sequence[tuple[str, Callable[[Any], int | None], int]] = (
+    ("log_status", {"NODATA": 1, "SKIPDATA": 2}.get, len(_STATUSES)),
+    ("action", {"ACCEPT": 1, "REJECT": 2}.get, len(_ACTIONS)),
+    ("flow_direction", {"ingress": 1, "egress": 2}.get, len(_DIRECTIONS)),
+    ("protocol", {6: 1, 17: 2, 1: 3, 58: 3}.get, len(_PROTOCOLS)),
+    ("tcp_flags", _handshake, len(_HANDSHAKES)),
 )
 CLASSED = tuple(name for name, *_ in _CLASSED)
 """The columns that tell a row's class."""
@@ -69,5 +71,5 @@ def classes(rows: Rows, at: Ints) -> Ints:
         found *= count
         if name in rows.batch.schema.names:
             codes, values = rows.codes(name)
-            found += np.array([class_of(value) for value in values])[codes[at]]
+            found += np.array([class_of(value) or 0 for value in values])[codes[at]]
     return found

@@ -148,7 +148,6 @@ def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
     rest = b""
     for piece in _gathered(pieces, limits.piece_bytes // 2):
         end = piece.rfind(b"\n") + 1
-        # In one go: blocks are so large that each copy takes new pages.
         lines = b"".join((rest, memoryview(piece)[:end])) if end else b""
         rest = piece[end:] if end else rest + piece
         sound = _of_lines_up_to(line_bytes, lines)

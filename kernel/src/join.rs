@@ -205,15 +205,18 @@ impl<'a> Column<'a> {
 
     /// The same of what a row may lack without lacking anything else.
     fn add_optional(&self, pieces: &mut Vec<Piece<'a>>, rows: usize) {
-        let mut own = Vec::new();
-        self.add_to(&mut own, &mut 0, rows);
-        match gaps(&own, rows) {
-            // For few rows, groups are cheaper than to ask every row.
-            Some(gaps) if !self.has_list() && 16 * gaps.iter().filter(|&&gap| gap).count() > rows => {
-                pieces.push(Piece::Optional(gaps, own));
+        if !self.has_list() {
+            let mut own = Vec::new();
+            self.add_to(&mut own, &mut 0, rows);
+            if let Some(gaps) = gaps(&own, rows) {
+                // For few rows, groups are cheaper than to ask every row.
+                if 16 * gaps.iter().filter(|&&gap| gap).count() > rows {
+                    pieces.push(Piece::Optional(gaps, own));
+                    return;
+                }
             }
-            _ => self.add_to(pieces, &mut 0, rows),
         }
+        self.add_to(pieces, &mut 0, rows);
     }
 
     /// Whether it may be there in parts.
