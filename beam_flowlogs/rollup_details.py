@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from beam_flowlogs.coded import Coded
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.grouped import Ints, distinct, integers
-from beam_flowlogs.rows import Rows, concatenated
-from beam_flowlogs.top_list import LISTED, Label, TopList, add_up, as_objects
-
-Bools = npt.NDArray[np.bool_]
-Columns = Mapping[str, pa.Array]
+from beam_flowlogs.hashed_rows import (
+    Bools,
+    Columns,
+    GatheredRows,
+    HashedColumn,
+    HashedRows,
+    are_rejected,
+    at_places,
+    either,
+    first_of_each,
+)
+from beam_flowlogs.rows import Rows
+from beam_flowlogs.top_list import LISTED, TopList, add_up, as_objects
 
 MOST_CONVERSATIONS = 1000
 """Each is an object of its own within the roll-up's document; Elasticsearch takes 10,000 in one."""
@@ -100,7 +104,7 @@ class DetailsOfObject:
     def __init__(self, *, complete: bool, conversations: int) -> None:
         self._complete = complete
         self._conversations = conversations
-        self._rejected = _Gathered(("srcaddr", "dstport"))
+        self._rejected = GatheredRows(("srcaddr", "dstport"))
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
@@ -109,10 +113,10 @@ class DetailsOfObject:
     def add(self, group: Ints, rows: Rows, columns: Columns) -> None:
         """Count rows in; ``group`` is the number of each row's roll-up."""
         if self._complete:
-            self._add_all(_Batch(group, rows, columns))
+            self._add_all(HashedRows(group, rows, columns))
         if self._conversations:
-            self._add_conversations(_Batch(group, rows, columns))
-        rejected = _rejected(rows)
+            self._add_conversations(HashedRows(group, rows, columns))
+        rejected = are_rejected(rows)
         if (
             "dstport" in columns
             and rejected.any()
@@ -126,7 +130,7 @@ class DetailsOfObject:
             told, answered = _attempts(group, rows, columns, ~rejected)
         if told.any():
             at = np.flatnonzero(told)
-            self._add_handshakes(_Batch(group[at], rows, columns, at), answered[at])
+            self._add_handshakes(HashedRows(group[at], rows, columns, at), answered[at])
         self._held += len(group)
         if self._held > _COMPACT_AT:
             self._held = 0
@@ -145,7 +149,7 @@ class DetailsOfObject:
         columns += [top.finish(group_of, groups) for top in self._top.values()]
         return [[_FORM, *row] if any(row) else () for row in zip(*columns)]
 
-    def _add_all(self, batch: _Batch) -> None:
+    def _add_all(self, batch: HashedRows) -> None:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             self._count_distinct("addresses", batch.group, source, destination)
@@ -155,7 +159,7 @@ class DetailsOfObject:
         if port:
             self._count_distinct("destination_ports", batch.group, port)
 
-    def _add_conversations(self, batch: _Batch) -> None:
+    def _add_conversations(self, batch: HashedRows) -> None:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             size = len(batch.group)
@@ -164,40 +168,40 @@ class DetailsOfObject:
             sums = [integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
             self._add_top("conversations", batch.group, labels, [*sums, np.ones(size, np.int64)])
 
-    def _add_rejected(self, batch: _Batch) -> None:
+    def _add_rejected(self, batch: HashedRows) -> None:
         source, port = batch.address("srcaddr"), batch.port("dstport")
         one = np.ones(len(batch.group), np.int64)
         if source and port:
-            self._add_top("rejected_sources", batch.group, (source,), (one, _first_of_each(batch.group, source, port)))
+            self._add_top("rejected_sources", batch.group, (source,), (one, first_of_each(batch.group, source, port)))
         if port:
             self._count_distinct("rejected_ports", batch.group, port)
             self._add_top("rejected_ports", batch.group, (port,), (one,))
 
-    def _add_handshakes(self, batch: _Batch, answered: Bools) -> None:
+    def _add_handshakes(self, batch: HashedRows, answered: Bools) -> None:
         addresses, ports = (
             (batch.address("srcaddr"), batch.address("dstaddr")),
             (batch.port("srcport"), batch.port("dstport")),
         )
         if addresses[0] and addresses[1] and ports[0] and ports[1]:
             # The service is where a SYN goes, and where a SYN-ACK comes from.
-            service = _either(answered, addresses[0], addresses[1])
-            port = _either(answered, ports[0], ports[1])
+            service = either(answered, addresses[0], addresses[1])
+            port = either(answered, ports[0], ports[1])
             begun = (~answered).astype(np.int64)
             self._add_top("unanswered", batch.group, (service, port), (begun - answered, begun))
 
-    def _count_distinct(self, name: str, group: Ints, *sides: _Column) -> None:
+    def _count_distinct(self, name: str, group: Ints, *sides: HashedColumn) -> None:
         above = group.astype(np.uint64) << np.uint64(COUPON_BITS)
         grouped = [(above | coupons(side.hashes))[side.there] for side in sides]
         self._coupons[name].append(union(grouped))
 
-    def _add_top(self, name: str, group: Ints, labels: Sequence[_Column], values: Sequence[Ints]) -> None:
+    def _add_top(self, name: str, group: Ints, labels: Sequence[HashedColumn], values: Sequence[Ints]) -> None:
         items, there = labels[0].hashes, labels[0].there
         for label in labels[1:]:
             items, there = items ^ scramble(label.hashes), there & label.there
         texts = [label.text_of for label in labels]
         if not there.all():
             group, items, values = group[there], items[there], [value[there] for value in values]
-            texts = [_at(np.flatnonzero(there), text_of) for text_of in texts]
+            texts = [at_places(np.flatnonzero(there), text_of) for text_of in texts]
         self._top[name].add(group, items, texts, values)
 
 
@@ -240,7 +244,7 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     small = tcp & (packets > 0) & (packets <= _ATTEMPT_PACKETS)
     small &= integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
     at = np.flatnonzero(small)
-    tried = _services(_Batch(group[at], rows, columns, at), "dstaddr", "dstport")
+    tried = _services(HashedRows(group[at], rows, columns, at), "dstaddr", "dstport")
     examples, which = distinct(tried)
     are_many = np.bincount(which) >= _ATTEMPTS
     if not are_many.any():
@@ -252,125 +256,15 @@ def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tup
     is_service_port[integers(columns["dstport"], size)[chosen]] = True
     back = tcp & is_service_port[integers(columns["srcport"], size)]
     at = np.flatnonzero(back)
-    back[at] = np.isin(_services(_Batch(group[at], rows, columns, at), "srcaddr", "srcport"), services)
+    back[at] = np.isin(_services(HashedRows(group[at], rows, columns, at), "srcaddr", "srcport"), services)
     return chosen | back, back  # one that is both answers: two sides that talk little, and not in vain
 
 
-def _services(batch: _Batch, address: str, port: str) -> U64:
+def _services(batch: HashedRows, address: str, port: str) -> U64:
     """Return a hash of each row's group, address and port."""
     addresses = batch.address(address)
     assert addresses is not None
     return scramble(addresses.hashes ^ scramble(batch.number(port).hashes ^ batch.group.astype(np.uint64)))
-
-
-class _Column(NamedTuple):
-    """A column of a batch: a hash of each value, whether there is one, and the values as they are logged, by place."""
-
-    hashes: U64
-    there: Bools
-    text_of: Label
-
-
-class _Batch(NamedTuple):
-    """Rows of a batch, those ``at`` some places (None: all); ``group`` is of these alone."""
-
-    group: Ints
-    rows: Rows
-    columns: Columns
-    at: Ints | None = None
-
-    def address(self, name: str) -> _Column | None:
-        parsed = self.rows.addresses.get(name)
-        if parsed is None:
-            return None
-        packed, is_v6, valid = parsed if self.at is None else parsed.pick(self.at)
-        halves = np.ascontiguousarray(packed).view(np.uint64)
-        hashes = scramble(halves[:, 0] + is_v6)
-        if is_v6.any():
-            hashes = np.where(is_v6, scramble(hashes ^ halves[:, 1]), hashes)
-        return _Column(hashes, valid, self._text_of(name))
-
-    def port(self, name: str) -> _Column | None:
-        return self.number(name) if name in self.columns else None
-
-    def number(self, name: str) -> _Column:
-        values = self._chosen(integers(self.columns.get(name), len(self.rows.numbers)))
-        return self._column(name, scramble(values.astype(np.uint64) + np.uint64(1)))
-
-    def action(self) -> _Column:
-        return self._column("action", scramble(self._chosen(_rejected(self.rows)).astype(np.uint64)))
-
-    def _text_of(self, name: str) -> Label:
-        take: Label = self.columns[name].take
-        return take if self.at is None else _at(self.at, take)
-
-    def _column(self, name: str, hashes: U64) -> _Column:
-        """Return a column of hashes, which not every row may have, and not every flow log."""
-        size = len(hashes)
-        column = self.columns.get(name)
-        if column is None:
-            return _Column(hashes, np.zeros(size, bool), pa.nulls(size).take)
-        valid = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
-        return _Column(hashes, np.ones(size, bool) if valid is None else self._chosen(valid), self._text_of(name))
-
-    def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values if self.at is None else values.take(self.at)
-
-
-class _Gathered:
-    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.size = 0
-        self._names = names
-        self._held: list[tuple[Ints, Rows]] = []
-
-    def add(self, group: Ints, rows: Rows, at: Ints) -> int:
-        """Keep the rows at some places, and return how many are kept now."""
-        self._held.append((group[at], rows.at(at, self._names)))
-        self.size += len(at)
-        return self.size
-
-    def take(self) -> _Batch:
-        """Return what is kept, and keep no more of it."""
-        groups, batches = zip(*self._held)
-        self._held, self.size = [], 0
-        rows = concatenated(batches)
-        return _Batch(np.concatenate(groups), rows, dict(zip(rows.batch.schema.names, rows.batch.columns)))
-
-
-def _either(first: Bools, one: _Column, other: _Column) -> _Column:
-    """Return the values of ``one`` where ``first`` says so, else those of ``other``."""
-    return _Column(
-        np.where(first, one.hashes, other.hashes),
-        np.where(first, one.there, other.there),
-        lambda at: pc.if_else(pa.array(first[at]), one.text_of(at), other.text_of(at)),
-    )
-
-
-def _at(places: Ints, text_of: Label) -> Label:
-    """Return the texts of those rows that are at ``places``."""
-    return lambda at: text_of(places[at])
-
-
-def _rejected(rows: Rows) -> Bools:
-    """Return which rows are of refused flows."""
-    if "action" not in rows.batch.schema.names:
-        return np.zeros(rows.batch.num_rows, bool)
-    action = rows.by_value("action")
-    values = action.values if isinstance(action, Coded) else action
-    refused: Bools = pc.fill_null(pc.equal(values, "REJECT"), False).to_numpy(zero_copy_only=False)
-    return refused.take(action.codes) if isinstance(action, Coded) else refused
-
-
-def _first_of_each(group: Ints, *columns: _Column) -> Ints:
-    """Return 1 for the first row of each group and combination of values, 0 for every other row."""
-    code = scramble(group.astype(np.uint64))
-    for column in columns:
-        code = scramble(code ^ column.hashes)
-    first = np.zeros(len(group), np.int64)
-    first[distinct(code)[0]] = 1
-    return first
 
 
 def _regrouped(grouped: U64, group_of: Ints) -> U64:
