@@ -1,9 +1,8 @@
 """JSON objects of many rows at once: columns of values in, one string array of the rows' objects out.
 
 An object is a tree of names. Its shape is worked out once for a batch, as a sequence of literal bytes and columns;
-joining that sequence is one pass of Arrow over the batch, whatever the object looks like. The pass costs as much as the
-sequence is long, so members of few distinct values stand first in their object, side by side, where ``coded`` makes
-them one.
+joining that sequence is one pass over the batch, whatever the object looks like. The pass costs as much as the sequence
+is long, so members of few distinct values stand first in their object, side by side, where they are made one.
 """
 
 from __future__ import annotations
@@ -56,7 +55,12 @@ class Value:
     @property
     def is_coded(self) -> bool:
         """Whether there are few distinct values."""
-        return all(isinstance(segment, (bytes, Coded)) for segment in self.segments)
+        return all(map(_is_coded, self.segments))
+
+    @property
+    def codes_key(self) -> int:
+        """Stands for the codes that say its value first, for as long as they are held; 0 where none do."""
+        return next(filter(None, map(_codes_of, self.segments)), 0)
 
 
 Tree: TypeAlias = 'Mapping[str, "Tree | Value"]'
@@ -64,10 +68,9 @@ Tree: TypeAlias = 'Mapping[str, "Tree | Value"]'
 
 def join(segments: Segments, nulls: str = "emit_null") -> pa.StringArray:
     """Return each row's segments as one string; a null segment makes the row null, or nothing (``replace``)."""
-    folded = fold(segments, nulls)
     if kernel.compiled and nulls == "replace":
-        return _joined(folded)
-    return pc.binary_join_element_wise(*map(_operand, folded), "", null_handling=nulls)
+        return _joined(segments)
+    return pc.binary_join_element_wise(*map(_operand, fold(segments, nulls)), "", null_handling=nulls)
 
 
 def _joined(segments: Segments) -> pa.StringArray:
@@ -84,11 +87,13 @@ def _given(segment: Segment, known: dict[int, Any]) -> Any:
         return segment
     if isinstance(segment, Group):
         return segment.is_listed, [_given(within, known) for within in segment.segments]
-    if isinstance(segment, Coded):
-        return *string_buffers(segment.values), np.ascontiguousarray(segment.codes, np.int32)
     if id(segment) not in known:
-        is_number = pa.types.is_integer(segment.type)
-        known[id(segment)] = number_buffers(segment) if is_number else (*string_buffers(segment), None)
+        if isinstance(segment, Coded):
+            known[id(segment)] = *string_buffers(segment.values), np.ascontiguousarray(segment.codes, np.int32)
+        elif pa.types.is_integer(segment.type):
+            known[id(segment)] = number_buffers(segment)
+        else:
+            known[id(segment)] = *string_buffers(segment), None
     return known[id(segment)]
 
 
@@ -107,20 +112,33 @@ def has_nulls(segment: Segment) -> bool:
     return bool((segment.values if isinstance(segment, Coded) else segment).null_count)
 
 
+def _is_coded(segment: Segment) -> bool:
+    if isinstance(segment, Group):
+        return all(map(_is_coded, segment.segments))
+    return isinstance(segment, (bytes, Coded))
+
+
+def _codes_of(segment: Segment) -> int:
+    if isinstance(segment, Group):
+        return next(filter(None, map(_codes_of, segment.segments)), 0)
+    return id(segment.codes) if isinstance(segment, Coded) else 0
+
+
 def all_or_none(segments: Segments) -> Coded | pa.StringArray | Group:
     """Return segments as one, which is null where any of them is; coded where they all are."""
-    if kernel.compiled and not any(isinstance(segment, Coded) for segment in segments):
+    if kernel.compiled:
         return Group(segments, is_listed=False)
     folded = fold(segments, "emit_null")
-    if len(folded) == 1 and isinstance(folded[0], Coded):
-        return folded[0]
-    return Group(folded, is_listed=False) if kernel.compiled else join(folded)
+    return folded[0] if len(folded) == 1 and isinstance(folded[0], Coded) else join(folded)
 
 
 def json_object(tree: Tree) -> Value:
     """Return the JSON object of a tree. A row without any member of an object lacks the object."""
     members = [(name, member if isinstance(member, Value) else json_object(member)) for name, member in tree.items()]
-    members.sort(key=lambda member: not member[1].is_coded)
+    places: dict[int, int] = {}  # of those that are coded, the ones with the same codes side by side
+    members.sort(
+        key=lambda member: places.setdefault(member[1].codes_key, len(places)) if member[1].is_coded else len(members)
+    )
     always: list[Segments] = []
     optional: list[Coded | pa.StringArray | Group] = []
     for name, value in members:
@@ -130,8 +148,8 @@ def json_object(tree: Tree) -> Value:
         elif value.segments:
             always.append(segments)
     if always:
-        coded = [column for column in optional if isinstance(column, Coded)]
-        others = [column for column in optional if not isinstance(column, Coded)]
+        coded = [column for column in optional if _is_coded(column)]
+        others = [column for column in optional if not _is_coded(column)]
         (opening, *first), *rest = always
         assert isinstance(opening, bytes)
         return _whole(b"{" + opening[1:], *first, *coded, *chain.from_iterable(rest), *others, b"}")
@@ -150,10 +168,12 @@ def json_array(elements: Sequence[Value]) -> Value:
 
 def _listed(members: Segments) -> Coded | pa.StringArray | Group:
     """Return members without the comma before the first; null where there is none."""
+    if kernel.compiled:
+        return Group(members, is_listed=True)
     folded = fold(members, "replace")
     if len(folded) == 1 and isinstance(folded[0], Coded):
         return folded[0].map(_without_comma)
-    return Group(folded, is_listed=True) if kernel.compiled else _without_comma(join(folded, "replace"))
+    return _without_comma(join(folded, "replace"))
 
 
 def _without_comma(members: pa.StringArray) -> pa.StringArray:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-_INTERFACE = 2
+_INTERFACE = 3
 
 
 def _module() -> Any:

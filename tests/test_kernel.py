@@ -19,9 +19,9 @@ from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.document import bulk_items
 from beam_flowlogs.fields import DEFAULT_FORMAT
-from beam_flowlogs.grouped import distinct, numbered
+from beam_flowlogs.grouped import distinct, numbered, tallied
 from beam_flowlogs.inflate import Limits
-from beam_flowlogs.json_columns import Segment, join
+from beam_flowlogs.json_columns import Group, Segment, all_or_none, join
 from beam_flowlogs.record_batch import decode
 from tests.golden import GOLDEN, Golden
 
@@ -62,6 +62,28 @@ def test_segments_are_joined(found: list[Segment]) -> None:
     with pure():
         expected = join(found, nulls="replace")
     assert join(found, nulls="replace").equals(expected)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 1500), min_size=2, max_size=6), st.integers(0, 2**32), st.booleans())
+def test_runs_of_many_combinations_are_joined(sizes: list[int], seed: int, listed: bool) -> None:
+    rows, chance = 3000, random.Random(seed)
+    columns = [
+        Coded(
+            np.array([chance.randrange(size) for _ in range(rows)], np.int32),
+            pa.array([None if chance.random() < 0.1 else f"<{place}.{code}>" for code in range(size)], pa.string()),
+        )
+        for place, size in enumerate(sizes)
+    ]
+    members = [all_or_none((b",", column)) for column in (*columns, columns[0])]
+    found = join([b"[", Group(members, is_listed=True)] if listed else [b"[", *members, columns[1]], nulls="replace")
+    texts = [column.rows().to_pylist() for column in (*columns, columns[0])]
+    if listed:
+        expected = ["[" + ",".join(text for text in row if text) for row in zip(*texts)]
+    else:
+        last = columns[1].rows().to_pylist()
+        expected = ["[" + "".join(f",{text}" for text in row if text) + (end or "") for *row, end in zip(*texts, last)]
+    assert found.to_pylist() == expected
 
 
 def test_columns_that_begin_within_others_are_joined() -> None:
@@ -139,6 +161,33 @@ def test_distinct_values_are_told_by_their_first_rows(values: list[int]) -> None
     for first, at in (distinct(column), expected):
         assert sorted(first) == sorted(values.index(value) for value in set(values))
         assert column[first][at].tolist() == values
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 4),
+            *[st.sampled_from([0, 1, 1500, 2**62, 2**63 - 1])] * 2,
+            *[st.integers(0, 2**41)] * 2,
+        ),
+        min_size=1,
+    )
+)
+def test_rows_are_tallied(rows: list[tuple[int, ...]]) -> None:
+    at, *columns = (np.array(column, np.int64) for column in zip(*rows))
+    octets, packets, firsts, lasts = columns
+    with pure():
+        expected = tallied(at, 5, (octets, packets), firsts, lasts)
+    found = tallied(at, 5, (octets, packets), firsts, lasts)
+    assert [column.tolist() for column in found] == [column.tolist() for column in expected]
+    assert sum(found.bytes.tolist()) == sum(row[1] for row in rows)
+
+
+def test_places_beside_those_that_there_are_stop_the_kernel() -> None:
+    numbers = np.zeros(2, np.int64)
+    for places in ([0, 2], [-1, 0]):
+        with pytest.raises(ValueError, match="a place is not one"):
+            tallied(np.array(places), 2, (numbers, numbers), numbers, numbers)
 
 
 def test_what_is_listed_begins_with_a_comma() -> None:

@@ -63,6 +63,16 @@ pub fn check_size(name: &str, found: usize, expected: usize) -> PyResult<()> {
     Err(PyValueError::new_err(format!("{name} has {found} elements, not {expected}")))
 }
 
+/// Fail unless places are some of so many.
+pub fn check_places(at: &[i32], count: usize) -> PyResult<()> {
+    let count = count.min(1 << 31) as u32;
+    // All of them, even after one that is not: without a way out the loop runs on vectors.
+    if at.iter().fold(false, |beyond, &place| beyond | (place as u32 >= count)) {
+        return Err(PyValueError::new_err("a place is not one of those that there are"));
+    }
+    Ok(())
+}
+
 /// The buffers of an Arrow column of strings.
 pub struct Strings {
     offsets: Shared<i32>,
@@ -105,6 +115,11 @@ impl Strings {
 }
 
 impl<'a> Texts<'a> {
+    /// Strings of our own: `offsets` lie in order within `data`.
+    pub fn new(offsets: &'a [i32], data: &'a [u8], valid: Option<&'a [u8]>) -> Self {
+        Texts { offsets, data, valid }
+    }
+
     pub fn len(&self) -> usize {
         self.offsets.len() - 1
     }

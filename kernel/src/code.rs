@@ -8,7 +8,7 @@ use std::hash::{BuildHasher, Hasher};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::buffer::{check_size, Room, Shared, Strings};
+use crate::buffer::{check_places, check_size, Room, Shared, Strings};
 
 /// Fill `codes`; return the rows of the distinct values, in their order, or None if they are more than `most`.
 #[pyfunction]
@@ -59,28 +59,83 @@ pub fn number_combinations(
     check_size("the counts", counts.len(), codes.len())?;
     for (codes, &count) in codes.iter().zip(&counts) {
         check_size("a column's codes", codes.as_slice().len(), numbers.len())?;
-        if codes.as_slice().iter().fold(false, |beyond, &code| beyond | (code < 0) | (code as u64 >= count)) {
-            return Err(PyValueError::new_err("a code has no value"));
+        if count > 1 << 31 {
+            return Err(PyValueError::new_err("a column has more values than there are codes"));
         }
+        check_places(codes.as_slice(), count as usize)?;
     }
     let seed = random();
     Ok(py.detach(|| {
-        let rows = numbers.len();
-        let mut together = vec![0u64; rows];
-        let mut size = 1u64;
-        let distinct = |together: &[u64], numbers: &mut [i32]| {
+        let small = bits_of(4 * numbers.len() as u64);
+        let mut together = vec![0u64; numbers.len()];
+        let mut used = 0;
+        let distinct = |together: &[u64], used: u32, numbers: &mut [i32]| {
+            let rows = together.len();
+            if used <= small {
+                return code_small(numbers, rows, 1 << used, together.iter().map(|&one| one as usize))
+                    .unwrap_or_default();
+            }
             code(numbers, rows, |row| together[row], |number| mixed(seed, number)).unwrap_or_default()
         };
         for (codes, count) in codes.iter().zip(counts) {
-            if size.checked_mul(count).is_none() {
-                size = distinct(&together, numbers).len() as u64;
+            let bits = bits_of(count);
+            // Of all combinations few occur: told apart in between, they stay so few that each has a place of its own.
+            if used + bits > u64::BITS || used <= small && used + bits > small {
+                used = bits_of(distinct(&together, used, numbers).len() as u64);
                 together.iter_mut().zip(&*numbers).for_each(|(together, &number)| *together = number as u64);
             }
-            size = size.saturating_mul(count);
-            together.iter_mut().zip(codes.as_slice()).for_each(|(one, &code)| *one = *one * count + code as u64);
+            used += bits;
+            together.iter_mut().zip(codes.as_slice()).for_each(|(one, &code)| *one = *one << bits | code as u64);
         }
-        distinct(&together, numbers)
+        distinct(&together, used, numbers)
     }))
+}
+
+/// The bits that so many numbers, from 0 on, take.
+fn bits_of(count: u64) -> u32 {
+    u64::BITS - count.saturating_sub(1).leading_zeros()
+}
+
+/// What stands in a table of numbers where there is none.
+pub const FREE: u32 = u32::MAX;
+
+/// Fill `numbers` with the place of each row's pair of codes among the distinct pairs; return a row of each, or None if
+/// they are more than `most`. Of each column there are its codes, and how many values they have.
+pub fn number_pairs(
+    one: (&[i32], usize),
+    other: (&[i32], usize),
+    most: usize,
+    numbers: &mut [i32],
+) -> Option<Vec<u32>> {
+    let pairs = one.0.iter().zip(other.0).map(|(&one, &code)| one as usize * other.1 + code as usize);
+    if one.1 * other.1 <= 4 * numbers.len() {
+        return code_small(numbers, most, one.1 * other.1, pairs);
+    }
+    let (pairs, seed): (Vec<usize>, _) = (pairs.collect(), random());
+    code(numbers, most, |row| pairs[row], |pair| mixed(seed, pair as u64))
+}
+
+/// As `code`, of values below `size`: each has a place of its own.
+pub fn code_small(
+    codes: &mut [i32],
+    most: usize,
+    size: usize,
+    values: impl Iterator<Item = usize>,
+) -> Option<Vec<u32>> {
+    let mut table = vec![FREE; size];
+    let mut firsts: Vec<u32> = Vec::new();
+    for ((row, code), value) in codes.iter_mut().enumerate().zip(values) {
+        let known = &mut table[value];
+        if *known == FREE {
+            if firsts.len() == most {
+                return None;
+            }
+            *known = firsts.len() as u32;
+            firsts.push(row as u32);
+        }
+        *code = *known as i32;
+    }
+    Some(firsts)
 }
 
 fn code<T: PartialEq + Copy>(
@@ -89,7 +144,6 @@ fn code<T: PartialEq + Copy>(
     value: impl Fn(usize) -> T,
     hash: impl Fn(T) -> u64,
 ) -> Option<Vec<u32>> {
-    const FREE: u32 = u32::MAX;
     let mask = (2 * most + 2).next_power_of_two() - 1;
     let mut table = vec![FREE; mask + 1];
     let mut firsts: Vec<u32> = Vec::new();
@@ -119,12 +173,12 @@ fn code<T: PartialEq + Copy>(
     Some(firsts)
 }
 
-fn random() -> u64 {
+pub fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 
 /// Return both halves of a product of 128 bits, folded: each bit of the result depends on all of hash and value.
-fn mixed(hash: u64, value: u64) -> u64 {
+pub fn mixed(hash: u64, value: u64) -> u64 {
     let product = u128::from(hash ^ value) * u128::from(hash.rotate_left(32) | 1);
     (product >> 64) as u64 ^ product as u64
 }

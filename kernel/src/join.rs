@@ -1,20 +1,25 @@
 //! Segments in (literals, columns, columns by code), one string a row out: `json_columns.join` with nulls replaced.
 
+use std::collections::HashMap;
+
 use pyo3::exceptions::{PyOverflowError, PyValueError};
 use pyo3::prelude::*;
 
 use crate::buffer::{check_size, Room, Shared, Strings, Texts};
+use crate::fold::{fold, Gap};
 
 /// Bytes that are copied at once.
 pub const BLOCK: usize = 32;
 
-enum Segment {
+pub enum Segment {
     /// The same text for each row.
     Literal(Vec<u8>),
     /// A string for each row.
     Rows(Strings),
     /// A string for each code, and a code for each row.
     Coded(Strings, Shared<i32>),
+    /// The same, made of several segments.
+    Folded { offsets: Vec<i32>, data: Vec<u8>, valid: Option<Vec<u8>>, codes: Vec<i32> },
     /// A number for each row, which is written in decimal, and which of them are there; None: all.
     Numbers(Shared<i64>, Option<Shared<u8>>),
     /// Segments that are all there, or none of them is.
@@ -47,9 +52,12 @@ impl Join {
     #[new]
     fn new(py: Python<'_>, segments: Vec<Given>) -> PyResult<Self> {
         let rows = segments.iter().find_map(rows_of).ok_or_else(|| PyValueError::new_err("no segment has rows"))?;
-        let segments = all_checked(rows, segments)?;
-        let memory = columns(&segments);
-        let size = py.detach(|| memory.iter().map(|column| column.size(rows)).sum());
+        let segments = Check { rows, known: HashMap::new() }.all(segments)?;
+        let (segments, size) = py.detach(|| {
+            let segments = fold(segments, Gap::Empty, rows);
+            let size = columns(&segments).iter().map(|column| column.size(rows)).sum();
+            (segments, size)
+        });
         if size > i32::MAX as usize {
             return Err(PyOverflowError::new_err("the joined rows are larger than 2 GiB"));
         }
@@ -83,7 +91,7 @@ impl Join {
 }
 
 /// A segment's memory.
-enum Column<'a> {
+pub enum Column<'a> {
     Literal(&'a [u8]),
     Rows(Texts<'a>),
     Coded(Texts<'a>, &'a [i32]),
@@ -97,11 +105,35 @@ fn columns(segments: &[Segment]) -> Vec<Column<'_>> {
 }
 
 impl Segment {
-    fn column(&self) -> Column<'_> {
+    /// Whether it has as few texts as codes.
+    pub fn is_few(&self) -> bool {
+        match self {
+            Segment::Literal(_) | Segment::Coded(..) | Segment::Folded { .. } => true,
+            Segment::Rows(_) | Segment::Numbers(..) => false,
+            Segment::All(segments) | Segment::Listed(segments) => segments.iter().all(Segment::is_few),
+        }
+    }
+
+    /// Add the columns of codes that its text depends on, each with the number of their values.
+    pub fn add_codes<'a>(&'a self, found: &mut Vec<(&'a [i32], usize)>) {
+        match self {
+            Segment::Coded(strings, codes) => found.push((codes.as_slice(), strings.texts().len())),
+            Segment::Folded { offsets, codes, .. } => found.push((codes, offsets.len() - 1)),
+            Segment::All(segments) | Segment::Listed(segments) => {
+                segments.iter().for_each(|segment| segment.add_codes(found));
+            }
+            Segment::Literal(_) | Segment::Rows(_) | Segment::Numbers(..) => {}
+        }
+    }
+
+    pub fn column(&self) -> Column<'_> {
         match self {
             Segment::Literal(text) => Column::Literal(text),
             Segment::Rows(strings) => Column::Rows(strings.texts()),
             Segment::Coded(strings, codes) => Column::Coded(strings.texts(), codes.as_slice()),
+            Segment::Folded { offsets, data, valid, codes } => {
+                Column::Coded(Texts::new(offsets, data, valid.as_deref()), codes)
+            }
             Segment::Numbers(numbers, valid) => {
                 Column::Numbers(numbers.as_slice(), valid.as_ref().map(Shared::as_slice))
             }
@@ -117,14 +149,27 @@ impl Column<'_> {
         match self {
             Column::Literal(text) => rows * text.len(),
             Column::Rows(texts) => texts.total(),
-            Column::Coded(texts, codes) => codes.iter().map(|&code| texts.size(code as usize)).sum(),
+            Column::Coded(texts, codes) => {
+                let sizes: Vec<usize> = (0..texts.len()).map(|code| texts.size(code)).collect();
+                codes.iter().map(|&code| sizes[code as usize]).sum()
+            }
             Column::Numbers(numbers, _) => rows * digits(numbers.iter().copied().max().unwrap_or(0)),
             Column::All(columns) | Column::Listed(columns) => columns.iter().map(|column| column.size(rows)).sum(),
         }
     }
 
+    /// Bytes that a row has at most; of what has few texts.
+    pub fn longest(&self) -> usize {
+        match self {
+            Column::Literal(text) => text.len(),
+            Column::Coded(texts, _) => (0..texts.len()).map(|code| texts.size(code)).max().unwrap_or(0),
+            Column::All(columns) | Column::Listed(columns) => columns.iter().map(Column::longest).sum(),
+            Column::Rows(_) | Column::Numbers(..) => 0,
+        }
+    }
+
     /// Write a row's text from `at` on, and return where it ends; None where there is none, whatever was written.
-    fn write(&self, row: usize, out: &mut [u8], at: usize) -> Option<usize> {
+    pub fn write(&self, row: usize, out: &mut [u8], at: usize) -> Option<usize> {
         match self {
             Column::Literal(text) => Some(copy(text, (0, text.len()), out, at)),
             Column::Rows(texts) => texts.bounds(row).map(|bounds| copy(texts.data(), bounds, out, at)),
@@ -343,42 +388,53 @@ fn begins_with_comma(given: &Given) -> bool {
     }
 }
 
-fn all_checked(rows: usize, given: Vec<Given>) -> PyResult<Vec<Segment>> {
-    given.into_iter().map(|segment| checked(rows, segment)).collect()
+/// Turns what was given into segments of so many rows. Columns of codes stand in several; each is looked at once.
+struct Check {
+    rows: usize,
+    known: HashMap<*const i32, (i32, i32)>,
 }
 
-fn checked(rows: usize, given: Given) -> PyResult<Segment> {
-    let (offsets, data, valid, codes) = match given {
-        Given::Literal(text) => return Ok(Segment::Literal(text)),
-        Given::Group(is_listed, segments) => {
-            if segments.is_empty() {
-                return Err(PyValueError::new_err("a group is empty"));
-            }
-            if is_listed && !segments.iter().all(begins_with_comma) {
-                return Err(PyValueError::new_err("what is listed begins with no comma"));
-            }
-            let segments = all_checked(rows, segments)?;
-            return Ok(if is_listed { Segment::Listed(segments) } else { Segment::All(segments) });
-        }
-        Given::Numbers(numbers, valid) => {
-            check_size("a column of numbers", numbers.as_slice().len(), rows)?;
-            check_size("validity", valid.as_ref().map_or(rows, |valid| valid.as_slice().len()), rows)?;
-            if numbers.as_slice().iter().fold(false, |below, &number| below | (number < 0)) {
-                return Err(PyValueError::new_err("a number is negative"));
-            }
-            return Ok(Segment::Numbers(numbers, valid));
-        }
-        Given::Column(offsets, data, valid, codes) => (offsets, data, valid, codes),
-    };
-    let strings = Strings::new(offsets, data, valid)?;
-    let Some(codes) = codes else {
-        check_size("a column", strings.texts().len(), rows)?;
-        return Ok(Segment::Rows(strings));
-    };
-    check_size("a column's codes", codes.as_slice().len(), rows)?;
-    let known = strings.texts().len() as i32;
-    if codes.as_slice().iter().fold(false, |beyond, &code| beyond | (code < 0) | (code >= known)) {
-        return Err(PyValueError::new_err("a code has no value"));
+impl Check {
+    fn all(&mut self, given: Vec<Given>) -> PyResult<Vec<Segment>> {
+        given.into_iter().map(|segment| self.one(segment)).collect()
     }
-    Ok(Segment::Coded(strings, codes))
+
+    fn one(&mut self, given: Given) -> PyResult<Segment> {
+        let rows = self.rows;
+        let (offsets, data, valid, codes) = match given {
+            Given::Literal(text) => return Ok(Segment::Literal(text)),
+            Given::Group(is_listed, segments) => {
+                if segments.is_empty() {
+                    return Err(PyValueError::new_err("a group is empty"));
+                }
+                if is_listed && !segments.iter().all(begins_with_comma) {
+                    return Err(PyValueError::new_err("what is listed begins with no comma"));
+                }
+                let segments = self.all(segments)?;
+                return Ok(if is_listed { Segment::Listed(segments) } else { Segment::All(segments) });
+            }
+            Given::Numbers(numbers, valid) => {
+                check_size("a column of numbers", numbers.as_slice().len(), rows)?;
+                check_size("validity", valid.as_ref().map_or(rows, |valid| valid.as_slice().len()), rows)?;
+                if numbers.as_slice().iter().fold(false, |below, &number| below | (number < 0)) {
+                    return Err(PyValueError::new_err("a number is negative"));
+                }
+                return Ok(Segment::Numbers(numbers, valid));
+            }
+            Given::Column(offsets, data, valid, codes) => (offsets, data, valid, codes),
+        };
+        let strings = Strings::new(offsets, data, valid)?;
+        let Some(codes) = codes else {
+            check_size("a column", strings.texts().len(), rows)?;
+            return Ok(Segment::Rows(strings));
+        };
+        check_size("a column's codes", codes.as_slice().len(), rows)?;
+        let (least, greatest) = *self.known.entry(codes.as_slice().as_ptr()).or_insert_with(|| {
+            codes.as_slice().iter().fold((0, 0), |(least, most), &code| (code.min(least), code.max(most)))
+        });
+        if least < 0 || greatest as usize >= strings.texts().len() && rows > 0 {
+            return Err(PyValueError::new_err("a code has no value"));
+        }
+        Ok(Segment::Coded(strings, codes))
+    }
 }
