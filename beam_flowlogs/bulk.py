@@ -31,6 +31,8 @@ __all__ = ["BulkCancelled", "BulkConfig", "BulkGaveUp", "BulkResult", "BulkStrea
 
 _logger = logging.getLogger(__name__)
 
+_TOO_LARGE = 413
+
 
 @dataclass(frozen=True)
 class BulkConfig:
@@ -43,7 +45,7 @@ class BulkConfig:
     results of twice as many, until those before them are told of.
     """
 
-    max_bytes: int = 8 * 1024 * 1024
+    max_bytes: int = 12 * 1024 * 1024
     max_actions: int = 10_000
     concurrency: int = 4
     retry_for: float | None = None
@@ -91,11 +93,13 @@ class BulkCancelled(RuntimeError):  # noqa: N818
 class BulkWriter:
     """Sends the items of any number of threads; one per process, so that the limits hold for the process.
 
-    `connect` gives the client and is called for every request, so that renewed credentials are found.
+    `connect` gives the client and is called for every request, so that renewed credentials are found. `max_bytes` is
+    that of the configuration, or half of what was refused for its size (413) since: a proxy may let through less.
     """
 
     def __init__(self, connect: Callable[[], Elasticsearch], config: BulkConfig | None = None) -> None:
         self.config = config or BulkConfig()
+        self.max_bytes = self.config.max_bytes
         self._connect = connect
         self._room = threading.BoundedSemaphore(self.config.concurrency)
         self._gate = AdaptiveGate(self.config.concurrency)
@@ -145,6 +149,8 @@ class BulkWriter:
                 outcome = self._send(body, total, cancelled)
             except Refused as refused:
                 if refused.divisible and len(body.items) > 1:
+                    if refused.status == _TOO_LARGE:
+                        self.max_bytes = min(self.max_bytes, max(1, len(body.view()) // 2))
                     todo.extendleft(reversed(body.halves()))
                     continue
                 outcome = outcome_of(refused, body)
@@ -228,7 +234,7 @@ class BulkStream:
         for it, or what the caller keeps for each of them would grow without end.
         """
         config = self._writer.config
-        for body in cut(items, self._submitted, config.max_bytes, config.max_actions):
+        for body in cut(items, self._submitted, self._writer.max_bytes, config.max_actions):
             self._collect(at_most=2 * config.concurrency - 1)
             self._under_way.append(self._writer._start(body, self._cancelled))
             self._submitted += len(body.items)

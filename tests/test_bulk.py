@@ -178,6 +178,15 @@ def test_a_body_that_is_too_large_is_halved_until_it_fits(server: FakeElasticsea
     assert [list(map(int, body)) for body in server.bodies[1:]] == [[0, 1, 2, 3], [0, 1], [2, 3], [4, 5, 6, 7]]
 
 
+def test_what_was_too_large_once_is_not_tried_again(server: FakeElasticsearch) -> None:
+    server.answers.append((413, b""))
+    sender = writer(server)
+    sender.write(items(8))
+    assert sender.max_bytes == len(b"".join(items(8).to_pylist())) // 2
+    sender.write(items(8))
+    assert [list(map(int, body)) for body in server.bodies[3:]] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+
+
 def test_a_single_item_that_is_too_large_is_rejected_with_the_cure(server: FakeElasticsearch) -> None:
     server.answers.append((413, b""))
     (rejected,) = writer(server).write(items(1)).rejected
