@@ -20,14 +20,15 @@ _LEAST, _MOST = 1 << 20, 64 << 20
 _spare: deque[npt.NDArray[np.uint8]] = deque(maxlen=_KEPT)
 
 
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 """Parameters of glibc's mallopt, as its malloc.h numbers them."""
 
 
 def keep_freed_memory() -> None:
     """Have the C library keep up to 64 MiB that were freed, and serve pieces of up to 32 MiB from them.
 
-    By itself it gives such pieces back to the kernel at once. One that cannot be told so (not glibc) is left alone.
+    By itself it gives such pieces back to the kernel at once, and has sixteen arenas and more for the threads of a
+    worker, each of which keeps what it once needed. One that cannot be told so (not glibc) is left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -35,6 +36,7 @@ def keep_freed_memory() -> None:
         return
     mallopt(_MMAP_THRESHOLD, 32 << 20)
     mallopt(_TRIM_THRESHOLD, 64 << 20)
+    mallopt(_ARENA_MAX, 2)
 
 
 def room(size: int) -> npt.NDArray[np.uint8]:

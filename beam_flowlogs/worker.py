@@ -15,6 +15,7 @@ from types import FrameType
 import grpc
 from apache_beam.runners.worker.sdk_worker import SdkHarness
 
+from beam_flowlogs.spare_memory import keep_freed_memory
 from beam_flowlogs.visibility import VisibilityKeeper, keeper
 
 _logger = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def main() -> None:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True)  # after Beam's own
     os.dup2(2, 1)  # the pool leaves a pipe there that nobody reads: when it is full, who prints waits for ever
     signal.signal(signal.SIGTERM, _end)
+    keep_freed_memory()  # before there are threads with arenas of their own
     try:
         SdkHarness(arguments.control_endpoint, worker_id=arguments.id).run()
     except grpc.RpcError as error:
