@@ -30,6 +30,16 @@ class Addresses(NamedTuple):
         """Return the addresses of some rows, by a mask, their places, or where they begin and end."""
         return Addresses(self.packed[rows], self.is_v6[rows], self.valid[rows])
 
+    def keys(self, rows: npt.NDArray[np.int64]) -> pa.FixedSizeBinaryArray:
+        """Return the addresses of some rows as values of one kind each, which ``text_of`` makes text again."""
+        keys = np.concatenate([self.packed[rows], self.is_v6[rows, None].view(np.uint8)], axis=1)
+        return pa.FixedSizeBinaryArray.from_buffers(pa.binary(keys.shape[1]), len(keys), [None, pa.py_buffer(keys)])
+
+
+def text_of(key: bytes) -> str:
+    """Return the text of an address, in its canonical form; ``key`` is one of ``Addresses.keys``."""
+    return socket.inet_ntop(socket.AF_INET6, key[:16]) if key[16] else socket.inet_ntop(socket.AF_INET, key[:4])
+
 
 def parse_addresses(column: pa.StringArray) -> Addresses:
     """Return the addresses of a string column; text that is no address is not ``valid``.

@@ -22,6 +22,7 @@ from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, TCP_FLAGS, Field, Kind, field_of
 from beam_flowlogs.json_columns import Segment, Value, constant, decimal, escaped, join, json_array, json_object, quoted
 from beam_flowlogs.protocols import PROTOCOLS
+from beam_flowlogs.row_classes import TOLD
 from beam_flowlogs.rows import Rows, milliseconds
 
 RAW_INDEX_PREFIX = "flowlogs-raw-"
@@ -42,6 +43,9 @@ _FAMILIES = pa.array(["ipv4", "ipv6", None])
 _DAY_MS = 86_400_000
 _VARIED = ("srcport", "dstport", "packets", "bytes")
 """Columns of so many values that nothing is gained by looking for few."""
+
+_MOST_TOGETHER = 1024
+"""Combinations of values beyond which columns are rendered each by itself."""
 
 Column: TypeAlias = "Coded | pa.Array"
 
@@ -118,9 +122,22 @@ class _Documents:
             name: column if name in _VARIED or name in self._addresses else rows.by_value(name)
             for name, column in self._columns.items()
         }
+        self._values |= self._together()
         self._text = {name: self._as_text(name, column) for name, column in self._values.items()}
         end = self._columns.get("end")
         self._times = _by_value(rows.times) if end is None or end.null_count else self._milliseconds("end")
+
+    def _together(self) -> dict[str, Coded]:
+        """Return the columns that have few values together by the combinations of these, which makes joining easy."""
+        rows, at = self._rows.combined(TOLD)
+        if len(rows) > _MOST_TOGETHER:
+            return {}
+        known = {name: self._values[name] for name in TOLD if name in self._values}
+        return {
+            name: Coded(at, column.values.take(pa.array(column.codes[rows])))
+            for name, column in known.items()
+            if isinstance(column, Coded)
+        }
 
     def days(self) -> Segment:
         """Return the rows' days, in UTC, as they stand in the names of indices."""

@@ -20,6 +20,17 @@ Places = npt.NDArray[np.integer[Any]]
 
 _MOST_CODES = 1 << 31
 """The kernel's codes have 32 bits."""
+_INT64 = np.iinfo(np.int64)
+
+
+class Tally(NamedTuple):
+    """What the rows at each place come to: how many they are, their sums, their first and their last time."""
+
+    flows: Ints
+    bytes: Ints
+    packets: Ints
+    firsts: Ints
+    lasts: Ints
 
 
 class Sums(NamedTuple):
@@ -71,6 +82,19 @@ def _by_sorting(values: npt.NDArray[Any]) -> tuple[Ints, Places]:
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     return rows[order], rank[at]
+
+
+def tallied(at: Places, size: int, measures: tuple[Ints, Ints], firsts: Ints, lasts: Ints) -> Tally:
+    """Return what rows come to at each of ``size`` places: ``measures`` are their bytes and packets, then times."""
+    if kernel.compiled:
+        found = np.empty((len(Tally._fields), size), np.int64)
+        if kernel.compiled.tally(np.ascontiguousarray(at, np.int32), measures, firsts, lasts, found):
+            return Tally(*found)
+    first, last = np.full(size, _INT64.max), np.full(size, _INT64.min)
+    np.minimum.at(first, at, firsts)
+    np.maximum.at(last, at, lasts)
+    octets, packets = (sums_at(at, size, values) for values in measures)
+    return Tally(np.bincount(at, minlength=size), octets, packets, first, last)
 
 
 def sums_at(at: Places, size: int, values: Ints) -> Ints:

@@ -1,6 +1,6 @@
-"""Some rows of a batch, by what tells them apart: columns as a hash of each value, with the texts behind them.
+"""Some rows of a batch, by what tells them apart: columns as a hash of each value, with the values behind them.
 
-What counts distinct values, or lists the biggest, compares hashes; texts are fetched of the few rows that are listed.
+What counts distinct values, or lists the biggest, compares hashes; values are fetched of the few rows that are listed.
 """
 
 from __future__ import annotations
@@ -13,43 +13,53 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from beam_flowlogs.coded import Coded
+from beam_flowlogs.addresses import Addresses
 from beam_flowlogs.distinct import U64, scramble
 from beam_flowlogs.grouped import Ints, distinct, integers
-from beam_flowlogs.rows import Rows, concatenated
+from beam_flowlogs.row_classes import Placed
+from beam_flowlogs.rows import Rows
 from beam_flowlogs.top_list import Label
 
 Bools = npt.NDArray[np.bool_]
 Columns = Mapping[str, pa.Array]
+Numbers = npt.NDArray[Any]
 
 
 class HashedColumn(NamedTuple):
-    """A column of a batch: a hash of each value, whether there is one, and the values as they are logged, by place."""
+    """A column of a batch: a hash of each value, whether there is one, and the values by place: addresses by their keys
+    (``addresses.text_of``), others as they are logged.
+    """
 
     hashes: U64
     there: Bools
-    text_of: Label
+    value_of: Label
 
 
 class HashedRows(NamedTuple):
-    """Rows of a batch, those ``at`` some places (None: all); ``group`` is of these alone."""
+    """Rows of a batch, those ``at`` some places (None: all); ``group`` is of these alone, all else of the batch."""
 
     group: Ints
-    rows: Rows
     columns: Columns
+    addresses: Mapping[str, Addresses]
     at: Ints | None = None
+
+    @classmethod
+    def of(cls, placed: Placed, rows: Rows, at: Ints | None = None) -> HashedRows:
+        """Return rows, those at some places, with the roll-ups that they are placed in."""
+        return cls(placed.groups.take(placed.at if at is None else placed.at[at]), rows.columns, rows.addresses, at)
 
     def address(self, name: str) -> HashedColumn | None:
         """Return a column of addresses; None where it is not logged."""
-        parsed = self.rows.addresses.get(name)
+        parsed = self.addresses.get(name)
         if parsed is None:
             return None
-        packed, is_v6, valid = parsed if self.at is None else parsed.pick(self.at)
+        parsed = parsed if self.at is None else parsed.pick(self.at)
+        packed, is_v6, valid = parsed
         halves = np.ascontiguousarray(packed).view(np.uint64)
         hashes = scramble(halves[:, 0] + is_v6)
         if is_v6.any():
             hashes = np.where(is_v6, scramble(hashes ^ halves[:, 1]), hashes)
-        return HashedColumn(hashes, valid, self._text_of(name))
+        return HashedColumn(hashes, valid, parsed.keys)
 
     def port(self, name: str) -> HashedColumn | None:
         """Return a column of ports; None where it is not logged."""
@@ -57,50 +67,56 @@ class HashedRows(NamedTuple):
 
     def number(self, name: str) -> HashedColumn:
         """Return a column of numbers; of one that is not logged, no row has a value."""
-        values = self._chosen(integers(self.columns.get(name), len(self.rows.numbers)))
-        return self._column(name, scramble(values.astype(np.uint64) + np.uint64(1)))
+        column, size = self.columns.get(name), len(self.group)
+        values = self._chosen(integers(column, size)) if column is not None else np.zeros(size, np.int64)
+        return self.column(name, values.astype(np.uint64) + np.uint64(1))
 
-    def action(self) -> HashedColumn:
-        """Return the action, by whether it is a refusal."""
-        return self._column("action", scramble(self._chosen(are_rejected(self.rows)).astype(np.uint64)))
+    def column(self, name: str, values: U64) -> HashedColumn:
+        """Return a column by numbers that stand for its values, of which not every row may have one."""
+        hashes, column = scramble(values), self.columns.get(name)
+        if column is None:
+            return HashedColumn(hashes, np.zeros(len(values), bool), pa.nulls(len(values)).take)
+        valid = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
+        there = np.ones(len(values), bool) if valid is None else self._chosen(valid)
+        return HashedColumn(hashes, there, self._value_of(name))
 
-    def _text_of(self, name: str) -> Label:
+    def _value_of(self, name: str) -> Label:
         take: Label = self.columns[name].take
         return take if self.at is None else at_places(self.at, take)
-
-    def _column(self, name: str, hashes: U64) -> HashedColumn:
-        """Return a column of hashes, which not every row may have, and not every flow log."""
-        size = len(hashes)
-        column = self.columns.get(name)
-        if column is None:
-            return HashedColumn(hashes, np.zeros(size, bool), pa.nulls(size).take)
-        valid = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
-        return HashedColumn(hashes, np.ones(size, bool) if valid is None else self._chosen(valid), self._text_of(name))
 
     def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         return values if self.at is None else values.take(self.at)
 
 
 class GatheredRows:
-    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many."""
+    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    Of their columns those are kept that are named, of addresses what they were parsed to.
+    """
+
+    def __init__(self, addresses: Sequence[str], columns: Sequence[str]) -> None:
         self.size = 0
-        self._names = names
-        self._held: list[tuple[Ints, Rows]] = []
+        self._addresses, self._columns = addresses, columns
+        self._held: list[tuple[Ints, Columns, Mapping[str, Addresses], Sequence[Numbers]]] = []
 
-    def add(self, group: Ints, rows: Rows, at: Ints) -> int:
-        """Keep the rows at some places, and return how many are kept now."""
-        self._held.append((group[at], rows.at(at, self._names)))
-        self.size += len(at)
-        return self.size
+    def add(self, rows: HashedRows, *numbers: Numbers) -> None:
+        """Keep rows, of those columns that are there, and numbers of each of them."""
+        if len(rows.group):
+            at = np.arange(len(rows.group)) if rows.at is None else rows.at
+            columns = {name: rows.columns[name].take(pa.array(at)) for name in self._columns if name in rows.columns}
+            addresses = {name: known.pick(at) for name, known in rows.addresses.items() if name in self._addresses}
+            self._held.append((rows.group, columns, addresses, numbers))
+            self.size += len(at)
 
-    def take(self) -> HashedRows:
-        """Return what is kept, and keep no more of it."""
-        groups, batches = zip(*self._held)
+    def take(self) -> tuple[HashedRows, list[Numbers]]:
+        """Return what is kept, at least one row, with its numbers; and keep no more of it."""
+        groups, columns, addresses, numbers = zip(*self._held)
         self._held, self.size = [], 0
-        rows = concatenated(batches)
-        return HashedRows(np.concatenate(groups), rows, dict(zip(rows.batch.schema.names, rows.batch.columns)))
+        together = {name: pa.concat_arrays([batch[name] for batch in columns]) for name in columns[0]}
+        parsed = {
+            name: Addresses(*map(np.concatenate, zip(*(each[name] for each in addresses)))) for name in addresses[0]
+        }
+        return HashedRows(np.concatenate(groups), together, parsed), [np.concatenate(each) for each in zip(*numbers)]
 
 
 def either(first: Bools, one: HashedColumn, other: HashedColumn) -> HashedColumn:
@@ -108,23 +124,13 @@ def either(first: Bools, one: HashedColumn, other: HashedColumn) -> HashedColumn
     return HashedColumn(
         np.where(first, one.hashes, other.hashes),
         np.where(first, one.there, other.there),
-        lambda at: pc.if_else(pa.array(first[at]), one.text_of(at), other.text_of(at)),
+        lambda at: pc.if_else(pa.array(first[at]), one.value_of(at), other.value_of(at)),
     )
 
 
-def at_places(places: Ints, text_of: Label) -> Label:
-    """Return the texts of those rows that are at ``places``."""
-    return lambda at: text_of(places[at])
-
-
-def are_rejected(rows: Rows) -> Bools:
-    """Return which rows are of refused flows."""
-    if "action" not in rows.batch.schema.names:
-        return np.zeros(rows.batch.num_rows, bool)
-    action = rows.by_value("action")
-    values = action.values if isinstance(action, Coded) else action
-    refused: Bools = pc.fill_null(pc.equal(values, "REJECT"), False).to_numpy(zero_copy_only=False)
-    return refused.take(action.codes) if isinstance(action, Coded) else refused
+def at_places(places: Ints, value_of: Label) -> Label:
+    """Return the values of those rows that are at ``places``."""
+    return lambda at: value_of(places[at])
 
 
 def first_of_each(group: Ints, *columns: HashedColumn) -> Ints:

@@ -23,11 +23,12 @@ from beam_flowlogs.document import Origin, bulk_items
 from beam_flowlogs.elastic.connection import connect
 from beam_flowlogs.inflate import DecodeError
 from beam_flowlogs.object_key import parse_key
-from beam_flowlogs.object_parts import PartsOfObject, Placed, parts_of_object
+from beam_flowlogs.object_parts import PartsOfObject, parts_of_object
 from beam_flowlogs.record_batch import decode
 from beam_flowlogs.recover import recover_parts
 from beam_flowlogs.reject import DeadLetters, Reject, object_file
 from beam_flowlogs.rollup import Part, RollUpKey
+from beam_flowlogs.row_classes import Placed
 from beam_flowlogs.rows import BadRow, Rows
 from beam_flowlogs.s3_client import ObjectRejected, ObjectUnavailable
 from beam_flowlogs.s3_object import ObjectChanged, ObjectRef, S3Object, object_id, open_object

@@ -8,36 +8,35 @@ are exact, and what a row costs does not depend on how many numbers a roll-up ha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from beam_flowlogs.config import JobConfig
 from beam_flowlogs.document import Origin
-from beam_flowlogs.grouped import Ints, Places, Sums, integers, numbered, roomy, run_starts, summed, sums_at, together
+from beam_flowlogs.grouped import (
+    Ints,
+    Places,
+    Sums,
+    Tally,
+    numbered,
+    roomy,
+    run_starts,
+    summed,
+    tallied,
+    together,
+)
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rollup import DIMENSIONS, KEY_COLUMNS, Part, RollUpKey
 from beam_flowlogs.rollup_details import DetailsOfObject
-from beam_flowlogs.row_classes import CLASSED, CLASSES, COUNTED, classes
-from beam_flowlogs.rows import Rows, milliseconds
-
-Columns = Mapping[str, pa.Array]
+from beam_flowlogs.row_classes import CLASSES, COUNTED, TOLD, Placed, classes
+from beam_flowlogs.rows import Rows
 
 _COMPACT_AT = 400_000
 """Sums that are held before those of one roll-up are brought together."""
+_TEXTS_KEPT = 1000
 _NEVER = np.iinfo(np.int64).max
 _UNLOGGED = {"account_id": "unknown"}
 """What AWS writes where it does not know a dimension."""
-
-
-class Placed(NamedTuple):
-    """How some rows count: the combinations met, by a row of each and its roll-up's number; and each row's own."""
-
-    rows: Ints
-    groups: Ints
-    at: Places
 
 
 class PartsOfObject:
@@ -63,7 +62,7 @@ class PartsOfObject:
         self._most = most
         self._groups: dict[tuple[tuple[str, str], int], int] = {}
         self._sums: list[Sums] = []
-        self._held = 0
+        self._held = self._kept = 0
         self._known = _Known()
         self._details = DetailsOfObject(complete=details, conversations=conversations)
 
@@ -72,31 +71,33 @@ class PartsOfObject:
 
         Raises DecodeError (``too-many-roll-ups``) where the object's would be more than it may have.
         """
-        key, keys = _keys(rows)
         minutes = rows.times // (1000 * self._windows[0])
         first = int(minutes.min())
         span = int(minutes.max()) - first + 1
-        told = [name for name in (*CLASSED, *DIMENSIONS) if name in rows.batch.schema.names]
-        columns = [(codes, len(values)) for codes, values in map(rows.codes, told)]
-        met, at = numbered([(key, len(keys)), (minutes - first, span), *columns])
-        groups = self._numbered(keys, key[met].tolist(), minutes[met].tolist())
-        if len(self._groups) > self._most:
+        known = len(self._groups)
+        met, at = rows.combined(TOLD)
+        if span > 1:
+            met, at = numbered([(at, len(met)), (minutes - first, span)])
+        key, keys = _keys(rows, met)
+        examples, which = numbered([(key, len(keys)), (minutes[met] - first, span)])
+        groups = self._numbered(keys, key[examples].tolist(), minutes[met][examples].tolist())[which]
+        if len(self._groups) > max(known, self._most):  # of what was placed before, some may have to be placed anew
             raise DecodeError(
                 "too-many-roll-ups",
                 f"its interfaces and windows are more than {self._most}: raise --max-rollups if it is genuine",
             )
-        return Placed(met, groups, at)
+        return Placed(met, groups, classes(rows, met), at)
 
     def add(self, rows: Rows, placed: Placed | None = None) -> None:
         """Count rows in; ``placed`` is what ``place`` gave for them."""
         if not rows.batch.num_rows:
             return
         placed = placed or self.place(rows)
-        columns = dict(zip(rows.batch.schema.names, rows.batch.columns))
-        group = placed.groups.take(placed.at)
-        self._known.add(placed, group, rows)
-        self._count(placed, rows, columns)
-        self._details.add(group, rows, columns)
+        measures = rows.integers("bytes"), rows.integers("packets")
+        tally = tallied(placed.at, len(placed.rows), measures, rows.starts, rows.times)
+        self._known.add(placed, tally, rows)
+        self._count(placed, tally)
+        self._details.add(placed, rows)
 
     def finish(self) -> list[tuple[RollUpKey, Part]]:
         """Return the object's parts, each with the roll-up that it belongs to."""
@@ -128,17 +129,13 @@ class PartsOfObject:
             [known.setdefault((named[place], minute), len(known)) for place, minute in zip(places, minutes)]
         )
 
-    def _count(self, placed: Placed, rows: Rows, columns: Columns) -> None:
-        size = len(placed.rows)
-        flows = np.bincount(placed.at, minlength=size)
-        measures = [
-            sums_at(placed.at, size, integers(columns.get(name), len(placed.at))) for name in ("bytes", "packets")
-        ]
-        self._sums.append(Sums(placed.groups * len(CLASSES) + classes(rows, placed.rows), flows, *measures))
-        self._held += size
-        if self._held > _COMPACT_AT:
+    def _count(self, placed: Placed, tally: Tally) -> None:
+        code = placed.groups * len(CLASSES) + placed.classes
+        self._sums.append(Sums(code, tally.flows, tally.bytes, tally.packets))
+        self._held += len(code)
+        if self._held > max(_COMPACT_AT, 2 * self._kept):  # else many roll-ups would be summed anew each time
             self._sums = [summed(together(self._sums))]
-            self._held = len(self._sums[0].code) // 2  # else many roll-ups would be summed anew each time
+            self._held = self._kept = len(self._sums[0].code)
 
     def _counters(self, group_of: Ints) -> list[tuple[int, ...]]:
         found = together(self._sums)
@@ -169,28 +166,31 @@ class _Known:
     def __init__(self) -> None:
         self._firsts = np.zeros(0, np.int64)
         self._lasts = np.zeros(0, np.int64)
-        self._said: dict[str, dict[int, str]] = {name: {} for name in DIMENSIONS}
+        self._texts: dict[str, dict[str, int]] = {name: {"": 0} for name in DIMENSIONS}
+        self._said = {name: np.zeros(0, np.int64) for name in DIMENSIONS}
 
-    def add(self, placed: Placed, group: Ints, rows: Rows) -> None:
-        """Take a batch's rows; ``group`` is the number of each row's roll-up."""
-        names, begun = rows.batch.schema.names, rows.times
-        if "start" in names:
-            start = milliseconds(rows.batch.column("start"))
-            begun = (pc.coalesce(start, pa.array(begun)) if start.null_count else start).to_numpy()
-        more = max(0, int(placed.groups.max()) + 1 - len(self._firsts))
-        self._firsts = np.append(self._firsts, np.full(more, _NEVER))
-        self._lasts = np.append(self._lasts, np.zeros(more, np.int64))
-        np.minimum.at(self._firsts, group, begun)
-        np.maximum.at(self._lasts, group, rows.times)
-        for name in DIMENSIONS:
-            if name not in names:
+    def add(self, placed: Placed, tally: Tally, rows: Rows) -> None:
+        """Take a batch's rows, of which ``tally`` holds the times."""
+        groups = int(placed.groups.max()) + 1
+        self._firsts, self._lasts = _longer(self._firsts, groups, _NEVER), _longer(self._lasts, groups, 0)
+        np.minimum.at(self._firsts, placed.groups, tally.firsts)
+        np.maximum.at(self._lasts, placed.groups, tally.lasts)
+        for name, known in self._texts.items():
+            if name not in rows.columns:
                 continue
             codes, values = rows.codes(name)
-            said = self._said[name]
-            for number, code in set(zip(placed.groups.tolist(), codes[placed.rows].tolist())):
-                text = values[code] or ""
-                if text > said.get(number, "") and text != _UNLOGGED.get(name):
-                    said[number] = text
+            told = ["" if value in (None, _UNLOGGED.get(name)) else value for value in values]
+            numbers = np.array([known.setdefault(text, len(known)) for text in told])[codes[placed.rows]]
+            self._said[name] = said = _longer(self._said[name], groups, 0)
+            news = np.flatnonzero(numbers != said[placed.groups])
+            texts = list(known)
+            for group, number in set(zip(placed.groups[news].tolist(), numbers[news].tolist())):
+                if texts[number] > texts[said[group]]:
+                    said[group] = number
+            if len(known) > _TEXTS_KEPT + 2 * groups:
+                kept = np.unique(np.append(0, said))  # those that a roll-up says; the others are not held for ever
+                self._texts[name] = {texts[number]: place for place, number in enumerate(kept.tolist())}
+                self._said[name] = np.searchsorted(kept, said)
 
     def finish(
         self, group_of: Ints, groups: int, origin: Origin
@@ -202,10 +202,10 @@ class _Known:
         np.maximum.at(lasts, group_of[met], self._lasts[met])
         found = {name: [""] * groups for name in DIMENSIONS}
         places = group_of.tolist()
-        for name, said in self._said.items():
-            texts = found[name]
-            for group, text in said.items():
-                texts[places[group]] = max(texts[places[group]], text)
+        for name, known in self._texts.items():
+            said, texts, values = self._said[name], list(known), found[name]
+            for group in np.flatnonzero(said).tolist():
+                values[places[group]] = max(values[places[group]], texts[said[group]])
         found["account_id"] = [value or origin.account_id for value in found["account_id"]]
         found["region"] = [value or origin.region for value in found["region"]]
         dimensions: list[Mapping[str, str]] = [
@@ -214,19 +214,19 @@ class _Known:
         return firsts.tolist(), lasts.tolist(), dimensions
 
 
-def _keys(rows: Rows) -> tuple[Places, list[tuple[str, str] | None]]:
-    """Return for each row the place of its key, and the keys as (type, value); None where a row names none."""
-    size = rows.batch.num_rows
-    local: Places = np.zeros(size, np.int64)
+def _longer(values: Ints, size: int, value: int) -> Ints:
+    """Return values of at least ``size`` groups, of new ones the given."""
+    return values if len(values) >= size else np.append(values, np.full(size - len(values), value))
+
+
+def _keys(rows: Rows, at: Ints) -> tuple[Places, list[tuple[str, str] | None]]:
+    """Return for each row at some places the place of its key, and the keys as (type, value); None: it names none."""
+    local: Places = np.zeros(len(at), np.int64)
     keys: list[tuple[str, str] | None] = [None]
     for key_type, name in KEY_COLUMNS.items():
-        if name not in rows.batch.schema.names:
-            continue
-        codes, values = rows.codes(name)
-        named = [None if value is None else (key_type, value) for value in values]
-        if None not in named and len(keys) == 1:
-            return codes, [*named]
-        places = np.where([key is not None for key in named], np.arange(len(named)) + len(keys), 0)[codes]
-        local = np.where(local == 0, places, local)
-        keys += named
+        if name in rows.columns:
+            codes, values = rows.codes(name)
+            places = np.where([value is not None for value in values], np.arange(len(values)) + len(keys), 0)[codes[at]]
+            local = np.where(local == 0, places, local)
+            keys += [None if value is None else (key_type, value) for value in values]
     return local, keys

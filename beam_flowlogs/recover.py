@@ -23,7 +23,7 @@ from beam_flowlogs.fields import BY_COLUMN, NAMESPACE, Kind
 from beam_flowlogs.object_key import parse_key
 from beam_flowlogs.object_parts import PartsOfObject, parts_of_object
 from beam_flowlogs.rollup import Part, RollUpKey
-from beam_flowlogs.rows import Rows, event_times
+from beam_flowlogs.rows import Rows, logged_times
 from beam_flowlogs.s3_object import OBJECT_ID_LENGTH, ObjectRef
 
 _AT_ONCE = 2000
@@ -75,4 +75,4 @@ def _rows(sources: Sequence[Mapping[str, Any]], slot_ms: int | None) -> Rows:
     batch = pa.RecordBatch.from_pydict(columns)
     numbers = np.array([source["log"]["offset"] for source in sources], np.int64)
     addresses = {name: parse_addresses(batch.column(name)) for name in names if BY_COLUMN[name].kind is Kind.ADDRESS}
-    return Rows(batch, numbers, event_times(batch, slot_ms), addresses)
+    return Rows(batch, numbers, *logged_times(batch, slot_ms), addresses)

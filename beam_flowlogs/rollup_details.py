@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
-from beam_flowlogs.grouped import Ints, distinct, integers
+from beam_flowlogs.grouped import Ints, integers
 from beam_flowlogs.hashed_rows import (
     Bools,
-    Columns,
     GatheredRows,
     HashedColumn,
     HashedRows,
-    are_rejected,
     at_places,
     either,
     first_of_each,
 )
+from beam_flowlogs.row_classes import REJECTED, Placed
 from beam_flowlogs.rows import Rows
+from beam_flowlogs.services import services
 from beam_flowlogs.top_list import LISTED, TopList, add_up, as_objects
 
 MOST_CONVERSATIONS = 1000
@@ -78,12 +78,6 @@ _COMPACT_AT = 1_000_000
 _GATHERED = 50_000
 """Rows of few that are brought together before they are counted."""
 
-_TCP = 6
-_SYN, _SYN_ACK = 2, 18
-_ATTEMPT_PACKETS, _ATTEMPT_BYTES = 3, 80
-"""A connection attempt is sent again after one and three seconds; a SYN has 40 to 80 bytes."""
-_ATTEMPTS = 3
-
 Details = Sequence[Any]
 """What a part carries: ``_FORM``, for each of DISTINCT ``[estimate, coupons]``, for each of TOP its list, or None.
 
@@ -104,42 +98,34 @@ class DetailsOfObject:
     def __init__(self, *, complete: bool, conversations: int) -> None:
         self._complete = complete
         self._conversations = conversations
-        self._rejected = GatheredRows(("srcaddr", "dstport"))
+        self._rejected = GatheredRows(["srcaddr"], ["dstport"])
+        self._services = GatheredRows(["srcaddr", "dstaddr"], ["srcport", "dstport"])
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
         self._top["conversations"] = TopList(listed=conversations)
 
-    def add(self, group: Ints, rows: Rows, columns: Columns) -> None:
-        """Count rows in; ``group`` is the number of each row's roll-up."""
+    def add(self, placed: Placed, rows: Rows) -> None:
+        """Count rows in."""
+        rejected = REJECTED[placed.classes][placed.at]
         if self._complete:
-            self._add_all(HashedRows(group, rows, columns))
+            self._add_all(HashedRows.of(placed, rows))
         if self._conversations:
-            self._add_conversations(HashedRows(group, rows, columns))
-        rejected = are_rejected(rows)
-        if (
-            "dstport" in columns
-            and rejected.any()
-            and self._rejected.add(group, rows, np.flatnonzero(rejected)) > _GATHERED
-        ):
-            self._add_rejected(self._rejected.take())
-        if "tcp_flags" in columns:
-            flags = integers(columns["tcp_flags"], len(group)) & _SYN_ACK
-            told, answered = (flags >= _SYN) & (flags != _SYN_ACK - _SYN) & ~rejected, flags == _SYN_ACK
-        else:
-            told, answered = _attempts(group, rows, columns, ~rejected)
-        if told.any():
-            at = np.flatnonzero(told)
-            self._add_handshakes(HashedRows(group[at], rows, columns, at), answered[at])
-        self._held += len(group)
+            self._add_conversations(HashedRows.of(placed, rows), rejected)
+        if "dstport" in rows.columns:
+            self._rejected.add(HashedRows.of(placed, rows, np.flatnonzero(rejected)))
+        found = services(placed, rows)
+        if found is not None:
+            self._services.add(HashedRows.of(placed, rows, found.rows), *found[1:])
+        self._add_gathered(_GATHERED)
+        self._held += rows.batch.num_rows
         if self._held > _COMPACT_AT:
             self._held = 0
             self._coupons = {name: [union(found)] if found else [] for name, found in self._coupons.items()}
 
     def finish(self, group_of: Ints, groups: int) -> list[Details]:
         """Return the details of each of ``groups`` groups; ``group_of`` maps what was added to them."""
-        if self._rejected.size:
-            self._add_rejected(self._rejected.take())
+        self._add_gathered(0)
         columns: list[Sequence[Any]] = []
         for found in self._coupons.values():
             merged = union([_regrouped(grouped, group_of) for grouped in found]) if found else np.zeros(0, np.uint64)
@@ -148,6 +134,15 @@ class DetailsOfObject:
             columns.append([[count, text] if text else None for count, text in zip(counts, texts)])
         columns += [top.finish(group_of, groups) for top in self._top.values()]
         return [[_FORM, *row] if any(row) else () for row in zip(*columns)]
+
+    def _add_gathered(self, most: int) -> None:
+        """Count what was gathered of which there are more rows than that."""
+        if self._rejected.size > most:
+            rejected, _ = self._rejected.take()
+            self._add_rejected(rejected)
+        if self._services.size > most:
+            served, counts = self._services.take()
+            self._add_services(served, *counts)
 
     def _add_all(self, batch: HashedRows) -> None:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
@@ -159,11 +154,12 @@ class DetailsOfObject:
         if port:
             self._count_distinct("destination_ports", batch.group, port)
 
-    def _add_conversations(self, batch: HashedRows) -> None:
+    def _add_conversations(self, batch: HashedRows, rejected: Bools) -> None:
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             size = len(batch.group)
-            others = [batch.number("dstport"), batch.number("protocol"), batch.action()]
+            others = [batch.number("dstport"), batch.number("protocol")]
+            others.append(batch.column("action", rejected.astype(np.uint64)))
             labels = [source, destination, *(other._replace(there=np.ones(size, bool)) for other in others)]
             sums = [integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
             self._add_top("conversations", batch.group, labels, [*sums, np.ones(size, np.int64)])
@@ -177,17 +173,12 @@ class DetailsOfObject:
             self._count_distinct("rejected_ports", batch.group, port)
             self._add_top("rejected_ports", batch.group, (port,), (one,))
 
-    def _add_handshakes(self, batch: HashedRows, answered: Bools) -> None:
-        addresses, ports = (
-            (batch.address("srcaddr"), batch.address("dstaddr")),
-            (batch.port("srcport"), batch.port("dstport")),
-        )
-        if addresses[0] and addresses[1] and ports[0] and ports[1]:
-            # The service is where a SYN goes, and where a SYN-ACK comes from.
-            service = either(answered, addresses[0], addresses[1])
-            port = either(answered, ports[0], ports[1])
-            begun = (~answered).astype(np.int64)
-            self._add_top("unanswered", batch.group, (service, port), (begun - answered, begun))
+    def _add_services(self, batch: HashedRows, is_source: Bools, begun: Ints, answered: Ints) -> None:
+        source, destination = batch.address("srcaddr"), batch.address("dstaddr")
+        if source and destination:  # always: they are what services were told by
+            port = either(is_source, batch.number("srcport"), batch.number("dstport"))
+            labels = (either(is_source, source, destination), port)
+            self._add_top("unanswered", batch.group, labels, (begun - answered, begun))
 
     def _count_distinct(self, name: str, group: Ints, *sides: HashedColumn) -> None:
         above = group.astype(np.uint64) << np.uint64(COUPON_BITS)
@@ -198,11 +189,11 @@ class DetailsOfObject:
         items, there = labels[0].hashes, labels[0].there
         for label in labels[1:]:
             items, there = items ^ scramble(label.hashes), there & label.there
-        texts = [label.text_of for label in labels]
+        values_of = [label.value_of for label in labels]
         if not there.all():
             group, items, values = group[there], items[there], [value[there] for value in values]
-            texts = [at_places(np.flatnonzero(there), text_of) for text_of in texts]
-        self._top[name].add(group, items, texts, values)
+            values_of = [at_places(np.flatnonzero(there), value_of) for value_of in values_of]
+        self._top[name].add(group, items, values_of, values)
 
 
 def combined(parts: Sequence[Details]) -> dict[str, Any]:
@@ -228,43 +219,6 @@ def combined(parts: Sequence[Details]) -> dict[str, Any]:
         if entries:
             biggest |= {name: entries, f"{name}_short_by": listed[0]}
     return {name: told for name, told in (("distinct", distinct), ("top", biggest)) if told}
-
-
-def _attempts(group: Ints, rows: Rows, columns: Columns, accepted: Bools) -> tuple[Bools, Bools]:
-    """Return which rows look like attempts to reach a service or come back from it, and which of them come back.
-
-    Without TCP flags an attempt is what is no bigger than a few SYNs. Services that a batch has few of are left out.
-    """
-    size = len(group)
-    none = np.zeros(size, bool)
-    if not {"srcaddr", "dstaddr", "srcport", "dstport", "protocol", "packets", "bytes"} <= set(columns):
-        return none, none
-    packets = integers(columns["packets"], size)
-    tcp = accepted & (integers(columns["protocol"], size) == _TCP)
-    small = tcp & (packets > 0) & (packets <= _ATTEMPT_PACKETS)
-    small &= integers(columns["bytes"], size) <= packets * _ATTEMPT_BYTES
-    at = np.flatnonzero(small)
-    tried = _services(HashedRows(group[at], rows, columns, at), "dstaddr", "dstport")
-    examples, which = distinct(tried)
-    are_many = np.bincount(which) >= _ATTEMPTS
-    if not are_many.any():
-        return none, none
-    services = tried[examples[are_many]]
-    chosen = small
-    chosen[at] = are_many[which]
-    is_service_port = np.zeros(1 << 16, bool)
-    is_service_port[integers(columns["dstport"], size)[chosen]] = True
-    back = tcp & is_service_port[integers(columns["srcport"], size)]
-    at = np.flatnonzero(back)
-    back[at] = np.isin(_services(HashedRows(group[at], rows, columns, at), "srcaddr", "srcport"), services)
-    return chosen | back, back  # one that is both answers: two sides that talk little, and not in vain
-
-
-def _services(batch: HashedRows, address: str, port: str) -> U64:
-    """Return a hash of each row's group, address and port."""
-    addresses = batch.address(address)
-    assert addresses is not None
-    return scramble(addresses.hashes ^ scramble(batch.number(port).hashes ^ batch.group.astype(np.uint64)))
 
 
 def _regrouped(grouped: U64, group_of: Ints) -> U64:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from beam_flowlogs.grouped import Ints
-from beam_flowlogs.rollup import COUNTERS
+from beam_flowlogs.grouped import Ints, Places
+from beam_flowlogs.rollup_key import COUNTERS, DIMENSIONS, KEY_COLUMNS
 from beam_flowlogs.rows import Rows
 
 _STATUSES = ("", "nodata", "skipdata")
@@ -40,8 +40,14 @@ _CLASSED: Sequence[tuple[str, Callable[[Any], int | None], int]] = (
     ("protocol", {6: 1, 17: 2, 1: 3, 58: 3}.get, len(_PROTOCOLS)),
     ("tcp_flags", _handshake, len(_HANDSHAKES)),
 )
-CLASSED = tuple(name for name, *_ in _CLASSED)
-"""The columns that tell a row's class."""
+TOLD = (*KEY_COLUMNS.values(), *(name for name, *_ in _CLASSED), *DIMENSIONS)
+"""The columns that say what a row is of, and how it counts. Together they have few values, so much can be done once for
+all rows that have the same.
+"""
+
+
+REJECTED = np.array([action == "rejected" for _, action, *_ in CLASSES])
+"""For each class whether its rows are of refused flows."""
 
 
 def _counted(counter: str) -> tuple[str, npt.NDArray[np.bool_]]:
@@ -64,12 +70,23 @@ COUNTED = [_counted(counter) for counter in COUNTERS]
 """For each counter: the sum of a class's rows that it adds up, and which classes count."""
 
 
+class Placed(NamedTuple):
+    """How rows count, by the combinations of all that says so: a row of each of these, its roll-up's number and its
+    class; and each row's combination.
+    """
+
+    rows: Ints
+    groups: Ints
+    classes: Ints
+    at: Places
+
+
 def classes(rows: Rows, at: Ints) -> Ints:
     """Return the class of the rows at some places, by its place among CLASSES."""
     found = np.zeros(len(at), np.int64)
     for name, class_of, count in _CLASSED:
         found *= count
-        if name in rows.batch.schema.names:
+        if name in rows.columns:
             codes, values = rows.codes(name)
             found += np.array([class_of(value) or 0 for value in values])[codes[at]]
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from beam_flowlogs.addresses import Addresses, offsets, parse_addresses
 from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.fields import LONGEST_TEXT, Field, Kind, field_of
+from beam_flowlogs.grouped import Ints, Places, integers, numbered
 
 Fault: TypeAlias = tuple[str, str]
 """Why a row is bad: a stable reason code, and what was wrong."""
@@ -83,22 +84,31 @@ class Rows:
 
     ``batch`` has a typed column for each logged field, named ``Field.column``; ``-`` is null. ``numbers`` are the rows'
     places below the header, counted from 0 with bad and blank ones. ``times`` are their event times in Unix
-    milliseconds: ``end``, else ``start``, else the delivery slot. ``addresses`` holds the parsed address columns.
+    milliseconds: ``end``, else ``start``, else the delivery slot; ``starts`` when they began: ``start``, else the event
+    time. ``addresses`` holds the parsed address columns.
     ``more_bad`` is how many bad rows there are beside those in ``bad``. ``named`` tells that the object has no header
     line: its columns are those that it was said to have.
     """
 
     batch: pa.RecordBatch
-    numbers: npt.NDArray[np.int64]
-    times: npt.NDArray[np.int64]
+    numbers: Ints
+    starts: Ints
+    times: Ints
     addresses: Mapping[str, Addresses]
     bad: Sequence[BadRow] = ()
     more_bad: int = 0
     named: bool = False
     _by_value: dict[str, Coded | pa.Array] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _codes: dict[str, tuple[npt.NDArray[np.integer[Any]], list[Any]]] = field(
+    _codes: dict[str, tuple[Places, list[Any]]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _integers: dict[str, Ints] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _combined: dict[tuple[str, ...], tuple[Ints, Places]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    @cached_property
+    def columns(self) -> Mapping[str, pa.Array]:
+        """The columns of the batch by their names."""
+        return dict(zip(self.batch.schema.names, self.batch.columns))
 
     def by_value(self, name: str) -> Coded | pa.Array:
         """Return a column of the batch by its distinct values, as it is where they are many; looked up once."""
@@ -107,7 +117,7 @@ class Rows:
             self._by_value[name] = coded(column) or column
         return self._by_value[name]
 
-    def codes(self, name: str) -> tuple[npt.NDArray[np.integer[Any]], list[Any]]:
+    def codes(self, name: str) -> tuple[Places, list[Any]]:
         """Return a column of the batch as the place of each row's value among the distinct ones, and those."""
         if name not in self._codes:
             column = self.by_value(name)
@@ -115,16 +125,28 @@ class Rows:
             self._codes[name] = known.codes, known.values.to_pylist()
         return self._codes[name]
 
+    def integers(self, name: str) -> Ints:
+        """Return a column of the batch as numbers, 0 where it is null or not logged; made once."""
+        if name not in self._integers:
+            self._integers[name] = integers(self.columns.get(name), self.batch.num_rows)
+        return self._integers[name]
+
+    def combined(self, names: tuple[str, ...]) -> tuple[Ints, Places]:
+        """Return a row of each combination of values that columns (those that are there) have together, and for each
+        row which of them is its own; looked up once.
+        """
+        if names not in self._combined:
+            columns = [
+                (codes, len(values)) for codes, values in (self.codes(name) for name in names if name in self.columns)
+            ]
+            self._combined[names] = numbered(columns or [(np.zeros(self.batch.num_rows, np.int32), 1)])
+        return self._combined[names]
+
     def pick(self, mask: npt.NDArray[np.bool_]) -> Rows:
         """Return the rows that ``mask`` names, without the bad ones."""
         addresses = {name: known.pick(mask) for name, known in self.addresses.items()}
-        return Rows(self.batch.filter(pa.array(mask)), self.numbers[mask], self.times[mask], addresses)
-
-    def at(self, places: npt.NDArray[np.int64], names: Sequence[str]) -> Rows:
-        """Return the rows at some places, of those columns that are there only."""
-        batch = self.batch.select([name for name in names if name in self.batch.schema.names]).take(pa.array(places))
-        addresses = {name: known.pick(places) for name, known in self.addresses.items() if name in names}
-        return Rows(batch, self.numbers[places], self.times[places], addresses)
+        batch = self.batch.filter(pa.array(mask))
+        return Rows(batch, self.numbers[mask], self.starts[mask], self.times[mask], addresses)
 
     def split(self, most: int) -> Iterator[Rows]:
         """Yield the rows, at most so many at a time; the bad ones come with the first."""
@@ -134,19 +156,8 @@ class Rows:
             part = slice(at, at + each)
             addresses = {name: known.pick(part) for name, known in self.addresses.items()}
             batch = self.batch.slice(at, each)
-            rows = Rows(batch, self.numbers[part], self.times[part], addresses)
+            rows = Rows(batch, self.numbers[part], self.starts[part], self.times[part], addresses)
             yield rows if at else replace(rows, bad=self.bad, more_bad=self.more_bad)
-
-
-def concatenated(batches: Sequence[Rows]) -> Rows:
-    """Return batches with the same columns as one."""
-    (batch,) = pa.Table.from_batches([rows.batch for rows in batches]).combine_chunks().to_batches()
-    addresses = {
-        name: Addresses(*map(np.concatenate, zip(*(rows.addresses[name] for rows in batches))))
-        for name in batches[0].addresses
-    }
-    numbers, times = (np.concatenate([getattr(rows, name) for rows in batches]) for name in ("numbers", "times"))
-    return Rows(batch, numbers, times, addresses)
 
 
 class Period:
@@ -231,15 +242,13 @@ def check_rows(
             for at in np.flatnonzero(lengths > LONGEST_TEXT).tolist():
                 fault = "value-too-long", f"{field.name} is {lengths[at]} bytes long, more than {LONGEST_TEXT}"
                 faults.note(at, fault)
-    times = event_times(batch, period.slot_ms)
+    starts, times = logged_times(batch, period.slot_ms)
     for at in _outside(times):
         faults.note(at, _time_fault("its time", times[at]) if times[at] >= 0 else _NO_TIME)
-    if "start" in batch.schema.names:
-        starts = pc.fill_null(milliseconds(batch.column("start")), _EARLIEST_MS).to_numpy(zero_copy_only=False)
-        for at in _outside(starts):
-            faults.note(at, _time_fault("start", starts[at]))
+    for at in _outside(starts):
+        faults.note(at, _time_fault("start", starts[at]))
     period.check(times, faults)
-    rows = Rows(batch, numbers, times, addresses)
+    rows = Rows(batch, numbers, starts, times, addresses)
     if faults:
         good = np.ones(batch.num_rows, bool)
         good[list(faults)] = False
@@ -257,13 +266,19 @@ def _time_fault(name: str, time: np.int64) -> Fault:
     return "time-out-of-range", f"{name} is {time} ms since 1970, which is not between 2015 and 2100"
 
 
-def event_times(batch: pa.RecordBatch, slot_ms: int | None) -> npt.NDArray[np.int64]:
-    """Return the rows' event times in Unix milliseconds; -1 where neither the row nor its object has one."""
-    logged = [milliseconds(batch.column(name)) for name in ("end", "start") if name in batch.schema.names]
-    fallback = -1 if slot_ms is None else slot_ms
-    if not logged:
-        return np.full(batch.num_rows, fallback, np.int64)
-    return pc.fill_null(pc.coalesce(*logged), fallback).to_numpy(zero_copy_only=False)
+def logged_times(batch: pa.RecordBatch, slot_ms: int | None) -> tuple[Ints, Ints]:
+    """Return when rows began and their event times in Unix ms; -1 where neither they nor their object tell a time."""
+    starts, ends = (
+        milliseconds(batch.column(name)) if name in batch.schema.names else pa.nulls(batch.num_rows, pa.int64())
+        for name in ("start", "end")
+    )
+    times = _filled(_filled(ends, starts), pa.scalar(-1 if slot_ms is None else slot_ms, pa.int64()))
+    return _filled(starts, times).to_numpy(), times.to_numpy()
+
+
+def _filled(times: pa.Int64Array, others: pa.Int64Array | pa.Int64Scalar) -> pa.Int64Array:
+    """Return times, where there are none the others."""
+    return pc.coalesce(times, others) if times.null_count else times
 
 
 def milliseconds(times: pa.Int64Array) -> pa.Int64Array:

@@ -12,18 +12,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from beam_flowlogs.addresses import text_of
 from beam_flowlogs.distinct import U64, scramble
 from beam_flowlogs.grouped import Ints, Places, distinct, sums_at
 
 LISTED = 10
 """Entries that a part and a roll-up list, unless more are asked for."""
 _HELD = 32
-"""Entries of a group above which no more are held until its object ends."""
+"""Entries of a group that are kept when those of one group and item are brought together."""
 _COMPACT_AT = 200_000
-"""Entries that are held before those of one group and item are brought together."""
+"""Entries that are held before they are."""
 
 Label = Callable[[Ints], pa.Array]
-"""Gives the label of the rows at some places. Few rows of many are listed, so texts are fetched for those alone."""
+"""Gives the label of the rows at some places. Few rows of many are listed, so labels are fetched for those alone."""
 
 
 class _Entries(NamedTuple):
@@ -46,22 +47,20 @@ class TopList:
         self._listed = listed
         self._most_held = _HELD * max(1, listed // LISTED)
         self._pending: list[_Entries] = []
-        self._held = 0
-        self._dropped: list[tuple[Ints, Ints]] = []
+        self._held = self._kept = 0
+        self._dropped = np.zeros(0, np.int64)
 
     def add(self, groups: Ints, items: U64, labels: Sequence[Label], values: Sequence[Ints]) -> None:
         """Count rows in: the group of each, a hash that tells its item, and the item's labels and values."""
         if not len(groups):
             return
         found = _added_up(_Entries(groups, items, tuple(labels), tuple(values)), ())
-        if np.bincount(found.groups).max() > self._most_held:
-            found = self._biggest(found)
         self._pending.append(found)
         self._held += len(found.groups)
-        if self._held > _COMPACT_AT:
+        if self._held > max(_COMPACT_AT, 2 * self._kept):  # else many groups would be brought together anew each time
             found = self._biggest(_added_up(self._together(), self._largest))
             self._pending = [found]
-            self._held = len(found.groups) // 2  # else many groups would be brought together anew each time
+            self._held = self._kept = len(found.groups)
 
     def finish(self, group_of: Ints, groups: int) -> list[list[Any] | None]:
         """Return for each of ``groups`` groups ``[dropped, entry, ...]``, or None if it has no entry.
@@ -72,18 +71,19 @@ class TopList:
         if not self._pending:
             return [None] * groups
         together = self._together()
-        found, last_dropped = _biggest(
-            _added_up(together._replace(groups=group_of[together.groups]), self._largest), self._listed
-        )
+        summed = together._replace(groups=group_of[together.groups])
+        if len(self._pending) > 1 or groups < len(group_of):  # else each item of each group is there once
+            summed = _added_up(summed, self._largest)
+        found, last_dropped = _biggest(_at(summed, np.flatnonzero(summed.values[0])), self._listed)
         dropped = np.zeros(groups, np.int64)
-        for which, most in (*((group_of[which], most) for which, most in self._dropped), last_dropped):
-            np.add.at(dropped, which, most)
-        there = np.flatnonzero(found.values[0])
-        columns = [label(there).to_pylist() for label in found.labels]
-        columns += [value[there].tolist() for value in found.values]
+        which = np.flatnonzero(self._dropped)
+        np.add.at(dropped, group_of[which], self._dropped[which])
+        np.add.at(dropped, *last_dropped)
+        columns = [_texts(label(np.arange(len(found.groups)))) for label in found.labels]
+        columns += [value.tolist() for value in found.values]
         lists: list[list[Any] | None] = [None] * groups
         most = dropped.tolist()
-        for group, *entry in zip(found.groups[there].tolist(), *columns):
+        for group, *entry in zip(found.groups.tolist(), *columns):
             listed = lists[group]
             if listed is None:
                 lists[group] = listed = [most[group]]
@@ -92,7 +92,10 @@ class TopList:
 
     def _biggest(self, found: _Entries) -> _Entries:
         found, dropped = _biggest(found, self._most_held)
-        self._dropped.append(dropped)
+        which, most = dropped
+        size = max(len(self._dropped), int(found.groups.max()) + 1)
+        self._dropped = np.append(self._dropped, np.zeros(size - len(self._dropped), np.int64))
+        np.add.at(self._dropped, which, most)
         return found
 
     def _together(self) -> _Entries:
@@ -108,6 +111,14 @@ class TopList:
             ),
             tuple(np.concatenate(arrays) for arrays in zip(*(entries.values for entries in pending))),
         )
+
+
+def _texts(labels: pa.Array) -> list[Any]:
+    """Return labels as a roll-up shows them."""
+    if not pa.types.is_fixed_size_binary(labels.type):
+        return labels.to_pylist()
+    met = labels.dictionary_encode()
+    return pa.array(list(map(text_of, met.dictionary.to_pylist()))).take(met.indices).to_pylist()
 
 
 def _added_up(rows: _Entries, largest: Sequence[int]) -> _Entries:
@@ -140,11 +151,14 @@ def _biggest(found: _Entries, count: int) -> tuple[_Entries, tuple[Ints, Ints]]:
     begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
     ranks = np.arange(len(ranked)) - np.repeat(begins, np.diff(np.append(begins, len(ranked))))
     chosen, left_out = ranked[ranks < count], ranked[ranks == count]
-    labels = tuple(label(chosen).take for label in found.labels)
-    entries = _Entries(
-        found.groups[chosen], found.items[chosen], labels, tuple(value[chosen] for value in found.values)
-    )
-    return entries, (found.groups[left_out], sizes[left_out])
+    return _at(found, chosen), (found.groups[left_out], sizes[left_out])
+
+
+def _at(entries: _Entries, places: Ints) -> _Entries:
+    """Return the entries at some places."""
+    labels = tuple(label(places).take for label in entries.labels)
+    values = tuple(value[places] for value in entries.values)
+    return _Entries(entries.groups[places], entries.items[places], labels, values)
 
 
 def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] = (), listed: int = LISTED) -> list[Any]:

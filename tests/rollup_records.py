@@ -70,12 +70,8 @@ def rows_of(chosen: Sequence[Record], names: Sequence[str] = NAMES) -> Rows:
         name: Addresses(*(np.concatenate(arrays) for arrays in zip(*(rows.addresses[name] for rows in found))))
         for name in found[0].addresses
     }
-    return Rows(
-        pa.concat_batches([rows.batch for rows in found]),
-        np.concatenate([rows.numbers for rows in found]),
-        np.concatenate([rows.times for rows in found]),
-        addresses,
-    )
+    numbers, starts, times = map(np.concatenate, zip(*((rows.numbers, rows.starts, rows.times) for rows in found)))
+    return Rows(pa.concat_batches([rows.batch for rows in found]), numbers, starts, times, addresses)
 
 
 def batches(rows: Rows, places: Sequence[int]) -> Iterable[Rows]:

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_flowlogs import object_parts, rollup_details, top_list
+from beam_flowlogs.inflate import DecodeError
 from beam_flowlogs.object_parts import PartsOfObject
 from beam_flowlogs.part_codec import encode_parts
 from beam_flowlogs.rollup import COUNTERS, Part, RollUpKey
@@ -186,6 +188,40 @@ def test_the_ecs_service_is_told_where_it_is_logged() -> None:
     assert document is not None
     assert document["service"] == {"name": "shop"}
     assert document["aws"]["vpcflow"] == {"interface_id": "eni-1"}
+
+
+def test_a_dimension_is_the_greatest_that_rows_name_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(object_parts, "_TEXTS_KEPT", 5)
+    names = [*NAMES, "instance-id"]
+    parts = PartsOfObject(origin(0), [60], FLOW_LOG)
+    for number in range(60):
+        interface = f"eni-{number % 3}"
+        parts.add(rows_of([OK | {"interface-id": interface, "instance-id": f"i-{number * 7 % 60:02}"}], names))
+
+    assert len(parts._known._texts["instance_id"]) <= 5 + 2 * 3
+    assert {key.key: part.dimensions["instance_id"] for key, part in parts.finish()} == {
+        f"eni-{number}": f"i-{max(at * 7 % 60 for at in range(number, 60, 3)):02}" for number in range(3)
+    }
+
+
+def test_rows_that_are_placed_anew_are_none_too_many() -> None:
+    parts = PartsOfObject(origin(0), [60], FLOW_LOG, most=1)
+    first = rows_of([OK, OK])
+    parts.place(first)
+    with pytest.raises(DecodeError, match="more than 1"):
+        parts.place(rows_of([OK | {"interface-id": "eni-2"}]))
+
+    parts.add(first.pick(np.array([True, False])))
+
+    assert [(key.key, part.counters[0]) for key, part in parts.finish()] == [("eni-1", 1)]
+
+
+def test_what_is_kept_of_a_batch_does_not_keep_the_batch() -> None:
+    parts = PartsOfObject(origin(0), [60], FLOW_LOG)
+    parts.add(rows_of([OK | {"tcp-flags": 2}, *[OK] * 9_999]))
+
+    ((_, _, _, numbers),) = parts._details._services._held
+    assert all(column.base is None and len(column) == 1 for column in numbers)
 
 
 def test_sums_are_exact_beyond_what_a_double_holds() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from beam_flowlogs.fields import BY_COLUMN
-from beam_flowlogs.rows import BadRow, Period, Rows, check_rows, event_times, milliseconds, number_fault
+from beam_flowlogs.rows import BadRow, Period, Rows, check_rows, logged_times, milliseconds, number_fault
 
 END = 1_764_000_059
 SLOT_MS = 1_764_000_300_000
@@ -42,7 +42,13 @@ def test_without_any_time_a_row_is_bad() -> None:
 
     assert rows.times.tolist() == [END * 1000]
     assert [(bad.number, bad.reason) for bad in rows.bad] == [(1, "time-missing")]
-    assert event_times(_batch(bytes=[1, 2]), None).tolist() == [-1, -1]
+    assert [times.tolist() for times in logged_times(_batch(bytes=[1, 2]), None)] == [[-1, -1]] * 2
+
+
+def test_a_row_begins_at_its_start_or_its_time() -> None:
+    rows = _check(SLOT_MS, start=[END - 60, None, None], end=[END, END, None])
+
+    assert rows.starts.tolist() == [(END - 60) * 1000, END * 1000, SLOT_MS]
 
 
 @pytest.mark.parametrize(
