@@ -143,7 +143,13 @@ class SentObject:
             done = done._replace(parts=_fullest(done.parts, indexed))
         if not self._reason:
             return done
-        file = _set_aside_object(self._ref, self._reason, self._detail, self._dead_letters)
+        detail, indexed_rows = self._detail, done.written + done.duplicates
+        if indexed_rows:
+            detail += (
+                f"; {indexed_rows} of its rows are indexed, and those of another file in its place would count beside "
+                "them: delete them before (docs/dead-letters.md tells how)"
+            )
+        file = _set_aside_object(self._ref, self._reason, detail, self._dead_letters)
         return done._replace(reason=self._reason, dead_letters=(*done.dead_letters, file))
 
     def cancel(self) -> None:

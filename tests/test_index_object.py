@@ -195,6 +195,7 @@ def test_an_object_of_more_roll_ups_than_it_may_have_ends_there_and_counts_what_
     assert_counted(done, elasticsearch)
     ((_, reject),) = dead_letters.read()
     assert "--max-rollups" in reject.detail
+    assert f"{done.written} of its rows are indexed" in reject.detail
     assert index(FakeS3(text(rows)), limits=Limits(rollups=5)).reason == ""
 
 

@@ -10,7 +10,12 @@ from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.errors import wrong_arguments
 from beam_flowlogs.cli.job import run_job
 from beam_flowlogs.outcome import Outcome
-from beam_flowlogs.sqs_queue import check_queue_url
+from beam_flowlogs.sqs_queue import VISIBILITY_S, check_queue_url
+
+_NOTHING = (
+    "The queue is empty, or its messages are with another job: those of one that was killed come again within "
+    f"{VISIBILITY_S // 60} minutes."
+)
 
 
 def drain(
@@ -69,4 +74,4 @@ def drain(
 
         return run.drain(config, queue_url, context.args, limit=limit, max_receives=max_receives)
 
-    run_job("Drained", "The queue is empty.", config, context.args, job, as_json=as_json, verbose=verbose)
+    run_job("Drained", _NOTHING, config, context.args, job, as_json=as_json, verbose=verbose)

@@ -138,7 +138,7 @@ def test_an_interruption_is_no_failure(drained: Callable[..., Any], interruption
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["drain", "--queue-url", URL, "--bucket", "logs"], "The queue is empty."),
+        (["drain", "--queue-url", URL, "--bucket", "logs"], "The queue is empty, or its messages are with another job"),
         (["backfill", "s3://logs/a", "s3://logs/b"], "There are no objects below s3://logs/a, s3://logs/b"),
         (["replay", "--bucket", "logs"], "There are no such dead letters in "),
     ],
