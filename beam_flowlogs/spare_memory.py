@@ -12,6 +12,7 @@ from collections import deque
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 _KEPT = 2
 _LEAST, _MOST = 1 << 20, 64 << 20
@@ -28,7 +29,8 @@ def keep_freed_memory() -> None:
     """Have the C library keep up to 64 MiB that were freed, and serve pieces of up to 32 MiB from them.
 
     By itself it gives such pieces back to the kernel at once, and has sixteen arenas and more for the threads of a
-    worker, each of which keeps what it once needed. One that cannot be told so (not glibc) is left alone.
+    worker, each of which keeps what it once needed. So does Arrow's own allocator, thread by thread: Arrow is to use
+    the library's then. One that cannot be told so (not glibc) is left alone.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
@@ -37,6 +39,7 @@ def keep_freed_memory() -> None:
     mallopt(_MMAP_THRESHOLD, 32 << 20)
     mallopt(_TRIM_THRESHOLD, 64 << 20)
     mallopt(_ARENA_MAX, 2)
+    pa.set_memory_pool(pa.system_memory_pool())
 
 
 def room(size: int) -> npt.NDArray[np.uint8]:
