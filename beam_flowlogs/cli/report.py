@@ -96,7 +96,7 @@ def _show_counts(title: str, nothing: str, outcome: Outcome) -> None:
 
 
 def _label(name: str) -> str:
-    return name.replace("_", " ").replace("rollups", "roll-ups")
+    return "rows rejected" if name == "rejects" else name.replace("_", " ").replace("rollups", "roll-ups")
 
 
 def _say(line: str) -> None:
