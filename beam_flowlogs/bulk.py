@@ -23,15 +23,13 @@ from typing import NamedTuple
 import pyarrow as pa
 from elasticsearch import Elasticsearch
 
-from beam_flowlogs.bulk_request import Body, ItemRejected, Outcome, Refused, cut, outcome_of, send
+from beam_flowlogs.bulk_request import TOO_LARGE, Body, ItemRejected, Outcome, Refused, cut, outcome_of, send
 from beam_flowlogs.concurrency import AdaptiveGate
 from beam_flowlogs.secret import SecretUnavailable
 
 __all__ = ["BulkCancelled", "BulkConfig", "BulkGaveUp", "BulkResult", "BulkStream", "BulkWriter", "ItemRejected"]
 
 _logger = logging.getLogger(__name__)
-
-_TOO_LARGE = 413
 
 
 @dataclass(frozen=True)
@@ -149,7 +147,7 @@ class BulkWriter:
                 outcome = self._send(body, total, cancelled)
             except Refused as refused:
                 if refused.divisible and len(body.items) > 1:
-                    if refused.status == _TOO_LARGE:
+                    if refused.status == TOO_LARGE:
                         self.max_bytes = min(self.max_bytes, max(1, len(body.view()) // 2))
                     todo.extendleft(reversed(body.halves()))
                     continue

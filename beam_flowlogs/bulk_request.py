@@ -19,6 +19,7 @@ _PARAMS = {
     "items.*.error.caused_by.reason"
 }
 _HEADERS = {"content-type": "application/x-ndjson", "accept": "application/json"}
+TOO_LARGE = 413
 _LONGEST_DETAIL = 500  # characters: a proxy's garbage must not fill the log
 
 # 400s and 404s that tell of the cluster's state, which an operator can change, and of no fault of the document.
@@ -181,9 +182,9 @@ def _post(client: Elasticsearch, data: memoryview) -> Any:
         error = e.body.get("error") if isinstance(e.body, dict) else None
         kind = error.get("type", "") if isinstance(error, dict) else ""
         reason = str(error.get("reason", "")) if isinstance(error, dict) else str(e.body or "")
-        if status == 413:
+        if status == TOO_LARGE:
             limit = f"{len(data)} bytes are more than http.max_content_length, or a proxy before it, lets through"
-            raise Refused(413, kind or "content_too_large", limit, divisible=True) from e
+            raise Refused(status, kind or "content_too_large", limit, divisible=True) from e
         # A malformed item spoils its whole body; the same status from elsewhere, or about our headers, does not.
         malformed = status == 400 and bool(kind) and kind != "media_type_header_exception"
         raise Refused(status, kind or type(e).__name__, reason, divisible=malformed) from e

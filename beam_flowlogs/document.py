@@ -70,12 +70,11 @@ def bulk_items(rows: Rows, origin: Origin) -> pa.BinaryArray:
 
     An item creates the document that ``row_ids`` names in the index of the row's day: sent twice, it changes nothing.
     """
-    names = rows.batch.schema.names
-    lacking = rows.batch.column("srcaddr").null_count if "srcaddr" in names else 0
+    lacking = rows.columns["srcaddr"].null_count if "srcaddr" in rows.columns else 0
     if kernel.compiled or not 0 < lacking < rows.batch.num_rows:
         return _items(rows, origin)
     # Arrow joins what is optional member by member. Rows without traffic lack most of their members together.
-    there = pc.is_valid(rows.batch.column("srcaddr")).to_numpy(zero_copy_only=False)
+    there = pc.is_valid(rows.columns["srcaddr"]).to_numpy(zero_copy_only=False)
     items = pa.concat_arrays([_items(rows.pick(there), origin), _items(rows.pick(~there), origin)])
     return items.take(pa.array(np.where(there, np.cumsum(there), len(there) - lacking + np.cumsum(~there)) - 1))
 
@@ -113,9 +112,7 @@ class _Documents:
         self._rows = rows
         self._origin = origin
         self._columns: dict[str, pa.Array] = {
-            name: column
-            for name, column in zip(rows.batch.schema.names, rows.batch.columns)
-            if column.null_count < rows.batch.num_rows
+            name: column for name, column in rows.columns.items() if column.null_count < rows.batch.num_rows
         }
         self._addresses = [name for name in _ADDRESS_COLUMNS if name in self._columns]
         self._values: dict[str, Column] = {

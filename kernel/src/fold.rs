@@ -48,9 +48,8 @@ struct Run {
     segments: Vec<Segment>,
     /// Columns of codes that are part of the combinations, by where they lie.
     known: Vec<*const i32>,
-    /// The combination of each row, and a row of each.
-    codes: Vec<i32>,
-    firsts: Vec<u32>,
+    /// The combination of each row, and a row of each; none where there are no such columns.
+    met: Option<(Vec<i32>, Vec<u32>)>,
 }
 
 impl Run {
@@ -61,49 +60,43 @@ impl Run {
         }
         let mut columns = Vec::new();
         segment.add_codes(&mut columns);
-        let (mut codes, mut firsts, mut known) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut met, mut known) = (None, Vec::new());
         for (of_column, values) in columns {
             let place = of_column.as_ptr();
             if values < 2 || self.known.contains(&place) || known.contains(&place) {
                 continue;
             }
-            let before = match (known.is_empty(), self.known.is_empty()) {
-                (false, _) => Some((&codes, firsts.len())),
-                (true, false) => Some((&self.codes, self.firsts.len())),
-                (true, true) => None,
+            let mut codes = vec![0; rows];
+            let firsts = match met.as_ref().or(self.met.as_ref()) {
+                Some((before, firsts)) => number_pairs((before, firsts.len()), (of_column, values), MOST, &mut codes),
+                None => code_small(&mut codes, MOST, values, of_column.iter().map(|&code| code as usize)),
             };
-            let mut next = vec![0; rows];
-            let found = match before {
-                Some((before, count)) => number_pairs((before, count), (of_column, values), MOST, &mut next),
-                None => code_small(&mut next, MOST, values, of_column.iter().map(|&code| code as usize)),
-            };
-            let Some(found) = found else {
+            let Some(firsts) = firsts else {
                 return Some(segment);
             };
-            (codes, firsts) = (next, found);
+            met = Some((codes, firsts));
             known.push(place);
         }
-        if !known.is_empty() {
-            (self.codes, self.firsts) = (codes, firsts);
-            self.known.append(&mut known);
-        }
+        self.met = met.or(self.met.take());
+        self.known.append(&mut known);
         self.segments.push(segment);
         None
     }
 
     fn folded(self, gap: Gap) -> Vec<Segment> {
-        if self.segments.len() < 2 || self.known.is_empty() {
-            return self.segments;
-        }
+        let (codes, firsts) = match self.met {
+            Some(met) if self.segments.len() > 1 => met,
+            _ => return self.segments,
+        };
         let columns: Vec<Column<'_>> = self.segments.iter().map(Segment::column).collect();
         let longest: usize = columns.iter().map(Column::longest).sum();
-        if longest.saturating_mul(self.firsts.len()) > i32::MAX as usize {
+        if longest.saturating_mul(firsts.len()) > i32::MAX as usize {
             return self.segments;
         }
         // A byte before the text, since what is listed looks at it.
         let mut text = vec![0; 1 + longest + BLOCK];
-        let (mut offsets, mut data, mut valid) = (vec![0], Vec::new(), Vec::with_capacity(self.firsts.len()));
-        for &row in &self.firsts {
+        let (mut offsets, mut data, mut valid) = (vec![0], Vec::new(), Vec::with_capacity(firsts.len()));
+        for row in firsts {
             let end = columns.iter().try_fold(1, |at, column| match column.write(row as usize, &mut text, at) {
                 None if gap != Gap::Null => Some(at),
                 end => end,
@@ -115,6 +108,6 @@ impl Run {
         }
         data.resize(data.len() + BLOCK, 0); // so that its last texts, too, are copied as blocks
         let valid = valid.contains(&0).then_some(valid);
-        vec![Segment::Folded { offsets, data, valid, codes: self.codes }]
+        vec![Segment::Folded { offsets, data, valid, codes }]
     }
 }
