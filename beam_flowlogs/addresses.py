@@ -26,13 +26,18 @@ class Addresses(NamedTuple):
     is_v6: npt.NDArray[np.bool_]
     valid: npt.NDArray[np.bool_]
 
-    def pick(self, rows: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Addresses:
-        """Return the addresses of some rows, by a mask, their places, or where they begin and end."""
+    def pick(self, rows: npt.NDArray[np.bool_] | slice) -> Addresses:
+        """Return the addresses of some rows, by a mask, or where they begin and end."""
         return Addresses(self.packed[rows], self.is_v6[rows], self.valid[rows])
+
+    def take(self, rows: npt.NDArray[np.int64]) -> Addresses:
+        """Return the addresses of the rows at some places."""
+        return Addresses(self.packed.take(rows, axis=0), self.is_v6.take(rows), self.valid.take(rows))
 
     def keys(self, rows: npt.NDArray[np.int64]) -> pa.FixedSizeBinaryArray:
         """Return the addresses of some rows as values of one kind each, which ``text_of`` makes text again."""
-        keys = np.concatenate([self.packed[rows], self.is_v6[rows, None].view(np.uint8)], axis=1)
+        packed, is_v6, _ = self.take(rows)
+        keys = np.concatenate([packed, is_v6[:, None].view(np.uint8)], axis=1)
         return pa.FixedSizeBinaryArray.from_buffers(pa.binary(keys.shape[1]), len(keys), [None, pa.py_buffer(keys)])
 
 

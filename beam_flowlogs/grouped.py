@@ -106,8 +106,17 @@ def sums_at(at: Places, size: int, values: Ints) -> Ints:
 
 
 def run_starts(ordered: Ints) -> Ints:
-    """Return where each run of equal numbers begins."""
-    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+    """Return where each run of equal numbers begins; of none, there is none."""
+    return np.flatnonzero(np.append(np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1]))
+
+
+def ranked(groups: Ints, sizes: Ints, items: npt.NDArray[np.uint64]) -> Ints:
+    """Return the places of rows in order: by group, of one the biggest first, and of one size by item."""
+    if kernel.compiled:
+        order = np.empty(len(groups), np.int64)
+        kernel.compiled.rank(groups, sizes, items, order)
+        return order
+    return np.lexsort((items, -sizes, groups))
 
 
 def together(sums: Sequence[Sums]) -> Sums:

@@ -13,21 +13,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from beam_flowlogs import kernel
 from beam_flowlogs.addresses import Addresses
 from beam_flowlogs.distinct import U64, scramble
-from beam_flowlogs.grouped import Ints, distinct, integers
+from beam_flowlogs.grouped import Ints, distinct
 from beam_flowlogs.row_classes import Placed
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.top_list import Label
 
 Bools = npt.NDArray[np.bool_]
-Columns = Mapping[str, pa.Array]
-Numbers = npt.NDArray[Any]
 
 
 class HashedColumn(NamedTuple):
-    """A column of a batch: a hash of each value, whether there is one, and the values by place: addresses by their keys
-    (``addresses.text_of``), others as they are logged.
+    """A column of some rows: a hash of each value, whether there is one, and the values by place: addresses by their
+    keys (``addresses.text_of``), others as they are logged.
     """
 
     hashes: U64
@@ -35,25 +34,47 @@ class HashedColumn(NamedTuple):
     value_of: Label
 
 
+class Numbers(NamedTuple):
+    """Numbers of some rows, 0 where there is none, and whether there is one."""
+
+    values: Ints
+    there: Bools
+
+
 class HashedRows(NamedTuple):
-    """Rows of a batch, those ``at`` some places (None: all); ``group`` is of these alone, all else of the batch."""
+    """Some rows: the number of each one's roll-up, and by name those columns that were asked for and are logged."""
 
     group: Ints
-    columns: Columns
     addresses: Mapping[str, Addresses]
-    at: Ints | None = None
+    numbers: Mapping[str, Numbers]
 
     @classmethod
-    def of(cls, placed: Placed, rows: Rows, at: Ints | None = None) -> HashedRows:
-        """Return rows, those at some places, with the roll-ups that they are placed in."""
-        return cls(placed.groups.take(placed.at if at is None else placed.at[at]), rows.columns, rows.addresses, at)
+    def of(
+        cls, placed: Placed, rows: Rows, at: Ints | None = None, *, addresses: Sequence[str], numbers: Sequence[str]
+    ) -> HashedRows:
+        """Return rows, those at some places (None: all), with the roll-ups that they are placed in."""
+        group = placed.groups.take(placed.at if at is None else placed.at.take(at))
+        parsed = {name: rows.addresses[name] for name in addresses if name in rows.addresses}
+        if at is not None:
+            parsed = {name: known.take(at) for name, known in parsed.items()}
+        logged = {name: _numbers(rows.columns[name], at) for name in numbers if name in rows.columns}
+        return cls(group, parsed, logged)
+
+    @classmethod
+    def together(cls, batches: Sequence[HashedRows]) -> HashedRows:
+        """Return the rows of several batches, at least one, all with the same columns, as one."""
+        groups, addresses, numbers = zip(*batches)
+        return cls(
+            np.concatenate(groups),
+            {name: Addresses(*_concatenated([batch[name] for batch in addresses])) for name in addresses[0]},
+            {name: Numbers(*_concatenated([batch[name] for batch in numbers])) for name in numbers[0]},
+        )
 
     def address(self, name: str) -> HashedColumn | None:
         """Return a column of addresses; None where it is not logged."""
         parsed = self.addresses.get(name)
         if parsed is None:
             return None
-        parsed = parsed if self.at is None else parsed.pick(self.at)
         packed, is_v6, valid = parsed
         halves = np.ascontiguousarray(packed).view(np.uint64)
         hashes = scramble(halves[:, 0] + is_v6)
@@ -63,60 +84,37 @@ class HashedRows(NamedTuple):
 
     def port(self, name: str) -> HashedColumn | None:
         """Return a column of ports; None where it is not logged."""
-        return self.number(name) if name in self.columns else None
+        return self.number(name) if name in self.numbers else None
 
     def number(self, name: str) -> HashedColumn:
         """Return a column of numbers; of one that is not logged, no row has a value."""
-        column, size = self.columns.get(name), len(self.group)
-        values = self._chosen(integers(column, size)) if column is not None else np.zeros(size, np.int64)
-        return self.column(name, values.astype(np.uint64) + np.uint64(1))
-
-    def column(self, name: str, values: U64) -> HashedColumn:
-        """Return a column by numbers that stand for its values, of which not every row may have one."""
-        hashes, column = scramble(values), self.columns.get(name)
-        if column is None:
-            return HashedColumn(hashes, np.zeros(len(values), bool), pa.nulls(len(values)).take)
-        valid = pc.is_valid(column).to_numpy(zero_copy_only=False) if column.null_count else None
-        there = np.ones(len(values), bool) if valid is None else self._chosen(valid)
-        return HashedColumn(hashes, there, self._value_of(name))
-
-    def _value_of(self, name: str) -> Label:
-        take: Label = self.columns[name].take
-        return take if self.at is None else at_places(self.at, take)
-
-    def _chosen(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        return values if self.at is None else values.take(self.at)
+        size = len(self.group)
+        values, there = self.numbers.get(name) or (np.zeros(size, np.int64), np.zeros(size, bool))
+        return HashedColumn(
+            scramble(values.astype(np.uint64) + np.uint64(1)),
+            there,
+            lambda at: pa.array(values.take(at), mask=~there.take(at)),
+        )
 
 
 class GatheredRows:
-    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many.
+    """Some rows of each of several batches, brought together: to count few takes nearly as long as to count many."""
 
-    Of their columns those are kept that are named, of addresses what they were parsed to.
-    """
-
-    def __init__(self, addresses: Sequence[str], columns: Sequence[str]) -> None:
+    def __init__(self) -> None:
         self.size = 0
-        self._addresses, self._columns = addresses, columns
-        self._held: list[tuple[Ints, Columns, Mapping[str, Addresses], Sequence[Numbers]]] = []
+        self._held: list[tuple[HashedRows, tuple[npt.NDArray[Any], ...]]] = []
 
-    def add(self, rows: HashedRows, *numbers: Numbers) -> None:
-        """Keep rows, of those columns that are there, and numbers of each of them."""
+    def add(self, rows: HashedRows, *counts: npt.NDArray[Any]) -> None:
+        """Keep rows, always with the same columns, and counts of each of them."""
         if len(rows.group):
-            at = np.arange(len(rows.group)) if rows.at is None else rows.at
-            columns = {name: rows.columns[name].take(pa.array(at)) for name in self._columns if name in rows.columns}
-            addresses = {name: known.pick(at) for name, known in rows.addresses.items() if name in self._addresses}
-            self._held.append((rows.group, columns, addresses, numbers))
-            self.size += len(at)
+            self._held.append((rows, counts))
+            self.size += len(rows.group)
 
-    def take(self) -> tuple[HashedRows, list[Numbers]]:
-        """Return what is kept, at least one row, with its numbers; and keep no more of it."""
-        groups, columns, addresses, numbers = zip(*self._held)
+    def take(self) -> tuple[HashedRows, list[npt.NDArray[Any]]]:
+        """Return what is kept, at least one row, with its counts; and keep no more of it."""
+        rows, counts = zip(*self._held)
         self._held, self.size = [], 0
-        together = {name: pa.concat_arrays([batch[name] for batch in columns]) for name in columns[0]}
-        parsed = {
-            name: Addresses(*map(np.concatenate, zip(*(each[name] for each in addresses)))) for name in addresses[0]
-        }
-        return HashedRows(np.concatenate(groups), together, parsed), [np.concatenate(each) for each in zip(*numbers)]
+        return HashedRows.together(rows), _concatenated(counts)
 
 
 def either(first: Bools, one: HashedColumn, other: HashedColumn) -> HashedColumn:
@@ -141,3 +139,13 @@ def first_of_each(group: Ints, *columns: HashedColumn) -> Ints:
     first = np.zeros(len(group), np.int64)
     first[distinct(code)[0]] = 1
     return first
+
+
+def _numbers(column: pa.Array, at: Ints | None) -> Numbers:
+    values, there = kernel.number_buffers(column, at)
+    return Numbers(values, np.ones(len(values), bool) if there is None else there.view(bool))
+
+
+def _concatenated(batches: Sequence[tuple[npt.NDArray[Any], ...]]) -> list[npt.NDArray[Any]]:
+    """Return the arrays of several batches, each as one."""
+    return [np.concatenate(arrays) for arrays in zip(*batches)]

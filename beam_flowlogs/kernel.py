@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-_INTERFACE = 3
+_INTERFACE = 4
 
 
 def _module() -> Any:
@@ -43,17 +43,26 @@ def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes
     return bounds[at : at + len(column) + 1], np.frombuffer(data or b"", np.uint8), _valid(column)
 
 
-def number_buffers(column: pa.IntegerArray) -> tuple[npt.NDArray[np.int64], Bytes | None]:
-    """Return a column's numbers, 0 where it is null, and which of them are null, as above.
+def number_buffers(
+    column: pa.IntegerArray, at: npt.NDArray[np.int64] | None = None
+) -> tuple[npt.NDArray[np.int64], Bytes | None]:
+    """Return a column's numbers, 0 where it is null, and which of them are null, as above; ``at``: at these places.
 
-    No copy where it has 64 bits and no null.
+    No copy of a whole column that has 64 bits and no null.
     """
     there = _valid(column)
     _, data = column.buffers()
     if data is None:
-        return np.zeros(len(column), np.int64), there
-    values = np.frombuffer(data, str(column.type))[column.offset : column.offset + len(column)]
-    return (values.astype(np.int64, copy=False) if there is None else values * there.astype(np.int64)), there
+        values = np.zeros(len(column), np.int64)
+    else:
+        values = np.frombuffer(data, str(column.type))[column.offset : column.offset + len(column)]
+    if at is not None:
+        values, there = values.take(at), None if there is None else there.take(at)
+    if there is None:
+        return values.astype(np.int64, copy=False), None
+    values = values.astype(np.int64)
+    values[there == 0] = 0
+    return values, there
 
 
 def numbers(column: pa.IntegerArray) -> npt.NDArray[np.int64]:

@@ -71,16 +71,17 @@ class PartsOfObject:
 
         Raises DecodeError (``too-many-roll-ups``) where the object's would be more than it may have.
         """
-        minutes = rows.times // (1000 * self._windows[0])
-        first = int(minutes.min())
-        span = int(minutes.max()) - first + 1
+        length = 1000 * self._windows[0]
+        first, last = (int(time) // length for time in (rows.times.min(), rows.times.max()))
+        span = last - first + 1
         known = len(self._groups)
         met, at = rows.combined(TOLD)
         if span > 1:
-            met, at = numbered([(at, len(met)), (minutes - first, span)])
+            met, at = numbered([(at, len(met)), (rows.times // length - first, span)])
+        minutes = rows.times.take(met) // length
         key, keys = _keys(rows, met)
-        examples, which = numbered([(key, len(keys)), (minutes[met] - first, span)])
-        groups = self._numbered(keys, key[examples].tolist(), minutes[met][examples].tolist())[which]
+        examples, which = numbered([(key, len(keys)), (minutes - first, span)])
+        groups = self._numbered(keys, key.take(examples).tolist(), minutes.take(examples).tolist()).take(which)
         if len(self._groups) > max(known, self._most):  # of what was placed before, some may have to be placed anew
             raise DecodeError(
                 "too-many-roll-ups",
@@ -180,9 +181,11 @@ class _Known:
                 continue
             codes, values = rows.codes(name)
             told = ["" if value in (None, _UNLOGGED.get(name)) else value for value in values]
-            numbers = np.array([known.setdefault(text, len(known)) for text in told])[codes[placed.rows]]
+            numbers = np.array([known.setdefault(text, len(known)) for text in told]).take(codes.take(placed.rows))
             self._said[name] = said = _longer(self._said[name], groups, 0)
-            news = np.flatnonzero(numbers != said[placed.groups])
+            news = np.flatnonzero(numbers != said.take(placed.groups))
+            if not len(news):  # nor is any text new then: each is of some row
+                continue
             texts = list(known)
             for group, number in set(zip(placed.groups[news].tolist(), numbers[news].tolist())):
                 if texts[number] > texts[said[group]]:
@@ -226,7 +229,9 @@ def _keys(rows: Rows, at: Ints) -> tuple[Places, list[tuple[str, str] | None]]:
     for key_type, name in KEY_COLUMNS.items():
         if name in rows.columns:
             codes, values = rows.codes(name)
-            places = np.where([value is not None for value in values], np.arange(len(values)) + len(keys), 0)[codes[at]]
-            local = np.where(local == 0, places, local)
-            keys += [None if value is None else (key_type, value) for value in values]
+            places = np.arange(len(keys), len(keys) + len(values))
+            if None in values:
+                places[values.index(None)] = 0
+            local = np.where(local == 0, places.take(codes.take(at)), local)
+            keys += [(key_type, value) for value in values]
     return local, keys

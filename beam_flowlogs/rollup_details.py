@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 
 from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
-from beam_flowlogs.grouped import Ints, integers
+from beam_flowlogs.grouped import Ints
 from beam_flowlogs.hashed_rows import (
     Bools,
     GatheredRows,
@@ -23,7 +24,7 @@ from beam_flowlogs.hashed_rows import (
 )
 from beam_flowlogs.row_classes import REJECTED, Placed
 from beam_flowlogs.rows import Rows
-from beam_flowlogs.services import services
+from beam_flowlogs.services import ADDRESSES, PORTS, services
 from beam_flowlogs.top_list import LISTED, TopList, add_up, as_objects
 
 MOST_CONVERSATIONS = 1000
@@ -98,8 +99,7 @@ class DetailsOfObject:
     def __init__(self, *, complete: bool, conversations: int) -> None:
         self._complete = complete
         self._conversations = conversations
-        self._rejected = GatheredRows(["srcaddr"], ["dstport"])
-        self._services = GatheredRows(["srcaddr", "dstaddr"], ["srcport", "dstport"])
+        self._rejected, self._services = GatheredRows(), GatheredRows()
         self._coupons: dict[str, list[U64]] = {name: [] for name in DISTINCT}
         self._held = 0
         self._top = {name: TopList(top.largest) for name, top in TOP.items()}
@@ -107,16 +107,18 @@ class DetailsOfObject:
 
     def add(self, placed: Placed, rows: Rows) -> None:
         """Count rows in."""
-        rejected = REJECTED[placed.classes][placed.at]
+        rejected = REJECTED[placed.classes].take(placed.at)
         if self._complete:
-            self._add_all(HashedRows.of(placed, rows))
+            self._add_all(placed, rows)
         if self._conversations:
-            self._add_conversations(HashedRows.of(placed, rows), rejected)
+            self._add_conversations(placed, rows, rejected)
         if "dstport" in rows.columns:
-            self._rejected.add(HashedRows.of(placed, rows, np.flatnonzero(rejected)))
+            at = np.flatnonzero(rejected)
+            self._rejected.add(HashedRows.of(placed, rows, at, addresses=["srcaddr"], numbers=["dstport"]))
         found = services(placed, rows)
         if found is not None:
-            self._services.add(HashedRows.of(placed, rows, found.rows), *found[1:])
+            at, *counts = found
+            self._services.add(HashedRows.of(placed, rows, at, addresses=ADDRESSES, numbers=PORTS), *counts)
         self._add_gathered(_GATHERED)
         self._held += rows.batch.num_rows
         if self._held > _COMPACT_AT:
@@ -144,25 +146,27 @@ class DetailsOfObject:
             served, counts = self._services.take()
             self._add_services(served, *counts)
 
-    def _add_all(self, batch: HashedRows) -> None:
+    def _add_all(self, placed: Placed, rows: Rows) -> None:
+        batch = HashedRows.of(placed, rows, addresses=["srcaddr", "dstaddr"], numbers=["dstport"])
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             self._count_distinct("addresses", batch.group, source, destination)
-            values = (integers(batch.columns.get("bytes"), len(batch.group)), np.ones(len(batch.group), np.int64))
+            values = rows.integers("bytes"), np.ones(len(batch.group), np.int64)
             self._add_top("talkers", batch.group, (source, destination), values)
         port = batch.port("dstport")
         if port:
             self._count_distinct("destination_ports", batch.group, port)
 
-    def _add_conversations(self, batch: HashedRows, rejected: Bools) -> None:
+    def _add_conversations(self, placed: Placed, rows: Rows, rejected: Bools) -> None:
+        batch = HashedRows.of(placed, rows, addresses=["srcaddr", "dstaddr"], numbers=["dstport", "protocol"])
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
-            size = len(batch.group)
-            others = [batch.number("dstport"), batch.number("protocol")]
-            others.append(batch.column("action", rejected.astype(np.uint64)))
-            labels = [source, destination, *(other._replace(there=np.ones(size, bool)) for other in others)]
-            sums = [integers(batch.columns.get(name), size) for name in ("bytes", "packets")]
-            self._add_top("conversations", batch.group, labels, [*sums, np.ones(size, np.int64)])
+            every = np.ones(len(batch.group), bool)  # a conversation may be one without a port
+            others = [batch.number("dstport")._replace(there=every), batch.number("protocol")._replace(there=every)]
+            action = rows.columns["action"].take if "action" in rows.columns else pa.nulls(len(every)).take
+            others.append(HashedColumn(scramble(rejected.astype(np.uint64)), every, action))
+            sums = rows.integers("bytes"), rows.integers("packets"), every.astype(np.int64)
+            self._add_top("conversations", batch.group, [source, destination, *others], sums)
 
     def _add_rejected(self, batch: HashedRows) -> None:
         source, port = batch.address("srcaddr"), batch.port("dstport")

@@ -88,5 +88,5 @@ def classes(rows: Rows, at: Ints) -> Ints:
         found *= count
         if name in rows.columns:
             codes, values = rows.codes(name)
-            found += np.array([class_of(value) or 0 for value in values])[codes[at]]
+            found += np.array([class_of(value) or 0 for value in values]).take(codes.take(at))
     return found

@@ -18,8 +18,9 @@ from beam_flowlogs.hashed_rows import Bools, HashedRows
 from beam_flowlogs.row_classes import CLASSES, REJECTED, Placed
 from beam_flowlogs.rows import Rows
 
-_ADDRESSES = ("srcaddr", "dstaddr")
-_PORTS = ("srcport", "dstport")
+ADDRESSES = ("srcaddr", "dstaddr")
+PORTS = ("srcport", "dstport")
+"""The columns that services are told by."""
 _SIZES = ("packets", "bytes")
 
 _ATTEMPT, _ANSWER = 1, 2
@@ -53,22 +54,26 @@ def services(placed: Placed, rows: Rows) -> Services | None:
     and what is an attempt as well as an answer is an answer: two sides that talk little, and not in vain.
     """
     columns = rows.columns
-    if not columns.keys() >= {*_ADDRESSES, *_PORTS}:
+    if not columns.keys() >= {*ADDRESSES, *PORTS}:
         return None
     if "tcp_flags" in columns:
-        return counted(placed, rows, _BY_FLAGS[placed.classes][placed.at] * _are_whole(rows), of_tried=False)
+        return counted(placed, rows, _BY_FLAGS[placed.classes].take(placed.at) * _are_whole(rows), of_tried=False)
     if not columns.keys() >= {*_SIZES}:
         return None
-    accepted = _ACCEPTED_TCP[placed.classes][placed.at] & _are_whole(rows)
     packets, octets = map(rows.integers, _SIZES)
-    small = np.flatnonzero(accepted & (packets <= _ATTEMPT_PACKETS))
-    small = small[(packets[small] > 0) & (octets[small] <= packets[small] * _ATTEMPT_BYTES)]
+    is_accepted = _ACCEPTED_TCP[placed.classes]
+    small = np.flatnonzero(packets <= _ATTEMPT_PACKETS)  # few rows are, so the rest is looked up of these alone
+    small = small[is_accepted.take(placed.at.take(small))]
+    few, least = octets.take(small), packets.take(small)
+    small = small[(least > 0) & (few <= least * _ATTEMPT_BYTES)]
     if len(small) < _ATTEMPTS:
         return None
+    whole = _are_whole(rows)
+    small = small[whole[small]]
     often = small[_are_many(_hashes(placed, rows, small, "dst"), _ATTEMPTS)]
     if not len(often):
         return None
-    told = accepted * np.uint8(_ANSWER)
+    told = (is_accepted.take(placed.at) & whole) * np.uint8(_ANSWER)
     told[often] |= _ATTEMPT
     return counted(placed, rows, told, of_tried=True)
 
@@ -81,9 +86,9 @@ def _are_many(values: U64, least: int) -> Bools:
 
 def _are_whole(rows: Rows) -> Bools:
     """Return which rows have both addresses and both ports."""
-    source, destination = (rows.addresses[name].valid for name in _ADDRESSES)
+    source, destination = (rows.addresses[name].valid for name in ADDRESSES)
     whole = source & destination
-    for name in _PORTS:
+    for name in PORTS:
         if rows.columns[name].null_count:
             whole &= pc.is_valid(rows.columns[name]).to_numpy(zero_copy_only=False)
     return whole
@@ -112,16 +117,17 @@ def counted(placed: Placed, rows: Rows, told: Told, *, of_tried: bool) -> Servic
 
 def _hashes(placed: Placed, rows: Rows, at: Ints, side: str) -> U64:
     """Return a hash of the group, address and port of the rows at some places, those of one side."""
-    some = HashedRows.of(placed, rows, at)
-    address = some.address(f"{side}addr")
-    assert address is not None
-    return scramble(address.hashes ^ scramble(some.number(f"{side}port").hashes ^ some.group.astype(np.uint64)))
+    address, port = f"{side}addr", f"{side}port"
+    some = HashedRows.of(placed, rows, at, addresses=[address], numbers=[port])
+    where = some.address(address)
+    assert where is not None
+    return scramble(where.hashes ^ scramble(some.number(port).hashes ^ some.group.astype(np.uint64)))
 
 
 def _compiled(placed: Placed, rows: Rows, told: Told, of_tried: bool) -> Services:
-    ends = [rows.addresses[name] for name in _ADDRESSES]
+    ends = [rows.addresses[name] for name in ADDRESSES]
     sides = [(np.ascontiguousarray(end.packed), end.is_v6.view(np.uint8)) for end in ends]
-    ports = [pc.fill_null(rows.columns[name], 0).to_numpy(zero_copy_only=False) for name in _PORTS]
+    ports = [pc.fill_null(rows.columns[name], 0).to_numpy(zero_copy_only=False) for name in PORTS]
     found, begun, answered = np.empty((3, len(told)), np.int64)
     is_source = np.empty(len(told), bool)
     rooms = (found, is_source.view(np.uint8), begun, answered)

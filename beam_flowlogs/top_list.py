@@ -7,6 +7,7 @@ the largest number dropped is kept as the most that any entry, or any item not l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow as pa
 
 from beam_flowlogs.addresses import text_of
 from beam_flowlogs.distinct import U64, scramble
-from beam_flowlogs.grouped import Ints, Places, distinct, sums_at
+from beam_flowlogs.grouped import Ints, Places, distinct, ranked, run_starts, sums_at
 
 LISTED = 10
 """Entries that a part and a roll-up list, unless more are asked for."""
@@ -81,13 +82,12 @@ class TopList:
         np.add.at(dropped, *last_dropped)
         columns = [_texts(label(np.arange(len(found.groups)))) for label in found.labels]
         columns += [value.tolist() for value in found.values]
+        entries = list(map(list, zip(*columns)))
         lists: list[list[Any] | None] = [None] * groups
-        most = dropped.tolist()
-        for group, *entry in zip(found.groups.tolist(), *columns):
-            listed = lists[group]
-            if listed is None:
-                lists[group] = listed = [most[group]]
-            listed.append(entry)
+        starts = run_starts(found.groups).tolist()
+        for begin, end in pairwise([*starts, len(entries)]):
+            group = int(found.groups[begin])
+            lists[group] = [int(dropped[group]), *entries[begin:end]]
         return lists
 
     def _biggest(self, found: _Entries) -> _Entries:
@@ -146,11 +146,11 @@ def _sums_at(at: Places, size: int, values: Ints) -> Ints:
 def _biggest(found: _Entries, count: int) -> tuple[_Entries, tuple[Ints, Ints]]:
     """Return the ``count`` biggest items of each group, biggest first; and by group the size of the first left out."""
     sizes = np.abs(found.values[0])
-    ranked = np.lexsort((found.items, -sizes, found.groups))
-    in_order = found.groups[ranked]
-    begins = np.flatnonzero(np.append(True, in_order[1:] != in_order[:-1]))
-    ranks = np.arange(len(ranked)) - np.repeat(begins, np.diff(np.append(begins, len(ranked))))
-    chosen, left_out = ranked[ranks < count], ranked[ranks == count]
+    order = ranked(found.groups, sizes, found.items)
+    in_order = found.groups[order]
+    begins = run_starts(in_order)
+    ranks = np.arange(len(order)) - np.repeat(begins, np.diff(np.append(begins, len(order))))
+    chosen, left_out = order[ranks < count], order[ranks == count]
     return _at(found, chosen), (found.groups[left_out], sizes[left_out])
 
 

@@ -19,7 +19,7 @@ from beam_flowlogs.coded import Coded, by_value, coded
 from beam_flowlogs.community_id import community_ids
 from beam_flowlogs.document import bulk_items
 from beam_flowlogs.fields import DEFAULT_FORMAT
-from beam_flowlogs.grouped import distinct, numbered, tallied
+from beam_flowlogs.grouped import distinct, numbered, ranked, tallied
 from beam_flowlogs.inflate import Limits
 from beam_flowlogs.json_columns import Group, Segment, all_or_none, join
 from beam_flowlogs.record_batch import decode
@@ -181,6 +181,27 @@ def test_rows_are_tallied(rows: list[tuple[int, ...]]) -> None:
     found = tallied(at, 5, (octets, packets), firsts, lasts)
     assert [column.tolist() for column in found] == [column.tolist() for column in expected]
     assert sum(found.bytes.tolist()) == sum(row[1] for row in rows)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2) | st.just(2**63 - 1), st.integers(0, 2**64 - 1))))
+def test_rows_are_ranked(rows: list[tuple[int, int, int]]) -> None:
+    groups, sizes, items = (np.array([row[place] for row in rows], kind) for place, kind in enumerate("llL"))
+    expected = sorted(rows, key=lambda row: (row[0], -row[1], row[2]))
+    with pure():
+        assert [rows[place] for place in ranked(groups, sizes, items)] == expected
+    assert [rows[place] for place in ranked(groups, sizes, items)] == expected
+
+
+@given(st.lists(st.none() | st.integers(0, 9)), st.sampled_from([pa.int32(), pa.int64()]), st.integers(0, 3))
+def test_numbers_are_found_at_places(values: list[int | None], kind: pa.DataType, begin: int) -> None:
+    column, values = pa.array(values, kind).slice(begin), values[begin:]
+    at = np.arange(len(values))[::-2]
+    for places in (None, at):
+        chosen = values if places is None else [values[place] for place in places]
+        found, there = kernel.number_buffers(column, places)
+        assert found.tolist() == [value or 0 for value in chosen]
+        assert (there is None) == (None not in values)
+        assert there is None or there.tolist() == [value is not None for value in chosen]
 
 
 def test_places_beside_those_that_there_are_stop_the_kernel() -> None:

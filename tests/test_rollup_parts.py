@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -220,8 +221,11 @@ def test_what_is_kept_of_a_batch_does_not_keep_the_batch() -> None:
     parts = PartsOfObject(origin(0), [60], FLOW_LOG)
     parts.add(rows_of([OK | {"tcp-flags": 2}, *[OK] * 9_999]))
 
-    ((_, _, _, numbers),) = parts._details._services._held
-    assert all(column.base is None and len(column) == 1 for column in numbers)
+    ((rows, counts),) = parts._details._services._held
+    columns = [rows.group, *counts, *chain(*rows.addresses.values(), *rows.numbers.values())]
+    owners = [column if column.base is None else column.base for column in columns]
+    assert len(columns) == 4 + 2 * 3 + 2 * 2
+    assert all(len(column) == 1 and owner.nbytes <= 16 for column, owner in zip(columns, owners))
 
 
 def test_sums_are_exact_beyond_what_a_double_holds() -> None:

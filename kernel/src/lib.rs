@@ -9,6 +9,7 @@ mod code;
 mod community_id;
 mod fold;
 mod join;
+mod rank;
 mod service;
 mod tally;
 mod text;
@@ -16,7 +17,7 @@ mod text;
 use pyo3::prelude::*;
 
 /// Changes with what a function takes or gives: `kernel.py` uses no module of another number.
-const INTERFACE: u32 = 3;
+const INTERFACE: u32 = 4;
 
 #[pymodule]
 fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -25,6 +26,7 @@ fn _kernel(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(code::code_numbers, module)?)?;
     module.add_function(wrap_pyfunction!(code::number_combinations, module)?)?;
     module.add_function(wrap_pyfunction!(community_id::community_ids, module)?)?;
+    module.add_function(wrap_pyfunction!(rank::rank, module)?)?;
     module.add_function(wrap_pyfunction!(service::count_services, module)?)?;
     module.add_function(wrap_pyfunction!(tally::tally, module)?)?;
     module.add_function(wrap_pyfunction!(text::parse_text, module)?)?;
