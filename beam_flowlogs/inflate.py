@@ -33,7 +33,7 @@ class Limits:
     ``rollups`` is how many it may contribute to: its interfaces times its windows (of the shortest length).
     """
 
-    piece_bytes: int = 3 << 20
+    piece_bytes: int = 4 << 20
     line_bytes: int = 64 << 10
     columns: int = 256
     plain_bytes: int = 8 << 30

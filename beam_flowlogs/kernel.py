@@ -36,21 +36,21 @@ Bytes = npt.NDArray[np.uint8]
 
 
 def string_buffers(column: pa.StringArray) -> tuple[npt.NDArray[np.int32], Bytes, Bytes | None]:
-    """Return a column's offsets and data, no copies, and a byte a row that is 0 where it is null; None: nowhere."""
+    """Return a column's offsets and data, no copies, and what ``valid`` tells of it."""
     _, offsets, data = column.buffers()
     bounds = np.frombuffer(offsets, np.int32) if offsets else np.zeros(1, np.int32)
     at = column.offset if offsets else 0
-    return bounds[at : at + len(column) + 1], np.frombuffer(data or b"", np.uint8), _valid(column)
+    return bounds[at : at + len(column) + 1], np.frombuffer(data or b"", np.uint8), valid(column)
 
 
 def number_buffers(
     column: pa.IntegerArray, at: npt.NDArray[np.int64] | None = None
 ) -> tuple[npt.NDArray[np.int64], Bytes | None]:
-    """Return a column's numbers, 0 where it is null, and which of them are null, as above; ``at``: at these places.
+    """Return a column's numbers, 0 where it is null, and what ``valid`` tells of it; ``at``: at these places.
 
     No copy of a whole column that has 64 bits and no null.
     """
-    there = _valid(column)
+    there = valid(column)
     _, data = column.buffers()
     if data is None:
         values = np.zeros(len(column), np.int64)
@@ -70,7 +70,8 @@ def numbers(column: pa.IntegerArray) -> npt.NDArray[np.int64]:
     return number_buffers(column)[0]
 
 
-def _valid(column: pa.Array) -> Bytes | None:
+def valid(column: pa.Array) -> Bytes | None:
+    """Return a byte a row that is 0 where a column is null, else 1; None: it is null nowhere."""
     if not column.null_count:
         return None
     bits = np.frombuffer(column.buffers()[0], np.uint8)

@@ -26,7 +26,8 @@ _FOOTER_BYTES = 2 << 20
 """Most that the index may take: it becomes objects many times its size."""
 _LIST_ITEMS = 64 << 10
 """Most that a list in a Thrift struct may claim: Arrow makes room for all of them before it looks for the first."""
-_BATCH_ROWS = 8192
+_BATCH_ROWS, _BATCH_VALUES = 32768, 1 << 19
+"""Rows and values of a batch at most: what a batch costs beside its rows is felt in smaller ones."""
 
 
 def read_parquet(chunks: Iterator[bytes], limits: Limits, period: Period) -> Iterator[Rows]:
@@ -48,7 +49,8 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, period: Period) -> Ite
             fields, words = _fields(metadata, limits)
             _check_cost(stored, size, groups, len(fields), limits)
             file = _open(stored, metadata=metadata, read_dictionary=words)
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, use_threads=False):
+            rows_each = min(_BATCH_ROWS, _BATCH_VALUES // len(fields))
+            for batch in file.iter_batches(batch_size=rows_each, use_threads=False):
                 for columns in parts_of(batch, limits.line_bytes):
                     rows = _typed(columns, fields, number, period)
                     number += len(columns[0])

@@ -89,8 +89,9 @@ def _are_whole(rows: Rows) -> Bools:
     source, destination = (rows.addresses[name].valid for name in ADDRESSES)
     whole = source & destination
     for name in PORTS:
-        if rows.columns[name].null_count:
-            whole &= pc.is_valid(rows.columns[name]).to_numpy(zero_copy_only=False)
+        there = kernel.valid(rows.columns[name])
+        if there is not None:
+            whole &= there.view(bool)
     return whole
 
 

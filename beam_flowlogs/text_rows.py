@@ -146,7 +146,7 @@ def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
     """Cut pieces into blocks of whole lines. What precedes a fault is yielded before it is raised."""
     line_bytes = limits.line_bytes
     rest = b""
-    for piece in _gathered(pieces, limits.piece_bytes // 2):
+    for piece in _gathered(pieces, limits.piece_bytes * 3 // 4):
         end = piece.rfind(b"\n") + 1
         lines = b"".join((rest, memoryview(piece)[:end])) if end else b""
         rest = piece[end:] if end else rest + piece
@@ -171,7 +171,7 @@ def _of_lines_up_to(line_bytes: int, data: bytes) -> int:
 
 
 def _gathered(pieces: Iterator[bytes], least: int) -> Iterator[bytes]:
-    """Join pieces to ``least`` bytes or more, as every call of Arrow has its price."""
+    """Join pieces to ``least`` bytes or more, as every batch has its price."""
     held: list[bytes] = []
     size = 0
     fault: DecodeError | None = None
