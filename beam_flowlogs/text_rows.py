@@ -34,7 +34,7 @@ _BOM = b"\xef\xbb\xbf"
 _BLANK = b" \t\r\n"
 _NEWLINE = ord("\n")
 _KERNEL_KINDS = {pa.string(): "s", pa.int32(): "i", pa.int64(): "l"}
-_BATCH_ROWS = 32768
+_BATCH_ROWS = 49152
 """Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
 
 
