@@ -22,7 +22,7 @@ class Quoted(NamedTuple):
     source: str
 
 
-_SOURCE = "the project's issue 4, on a machine of this kind"
+_SOURCE = "measured before this project began, on a machine of this kind"
 QUOTED = (
     Quoted("Vector", "S3 to bulk requests, the bare fields", "14", _SOURCE),
     Quoted("Vector", "S3 to bulk requests, ECS documents", "33", _SOURCE),
