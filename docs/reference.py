@@ -28,7 +28,7 @@ Every command explains itself with `--help`. This page is made from the same tex
 | 3 | the local stack is not up |
 | 4 | a job has finished, and some of what it read is in the dead letters, named on standard error |
 | 5 | `verify` found nothing to verify |
-| 130 | it was interrupted |
+| 130 | it was interrupted, by a Ctrl-C, a SIGTERM or a closed terminal |
 
 Errors are one line on standard error that says what to do. Where output is data, `--json` prints it for programs.
 

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.rule import Rule
 
-from beam_flowlogs.cli.errors import cleaning_up_when_terminated, one_line_errors, wrong_arguments
+from beam_flowlogs.cli.errors import interrupted_when_terminated, one_line_errors, wrong_arguments
 from beam_flowlogs.cli.wording import command, program
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES, Stack
 
@@ -45,7 +45,7 @@ def demo(
     here = ["--home", str(folder)]
     done = False
     try:
-        with one_line_errors(), cleaning_up_when_terminated():
+        with one_line_errors(), interrupted_when_terminated():
             _show(folder, here, records, variables)
         done = True
     finally:

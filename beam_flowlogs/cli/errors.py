@@ -8,7 +8,6 @@ import re
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType
 
 import typer
 from elastic_transport import TransportError
@@ -92,13 +91,13 @@ def _gist(error: Exception) -> str:
 
 
 @contextmanager
-def cleaning_up_when_terminated() -> Iterator[None]:
-    """Python cleans up after a Ctrl-C, but not after a SIGTERM or a closed terminal: half a start would stay behind."""
+def interrupted_when_terminated() -> Iterator[None]:
+    """Have a SIGTERM or a closed terminal end a command as a Ctrl-C does: Python cleans up after that alone.
 
-    def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    A signal that is ignored (``nohup``) stays so.
+    """
+    numbers = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in numbers}
     try:
         yield
     finally:

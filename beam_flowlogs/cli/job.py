@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import typer
 
-from beam_flowlogs.cli.errors import SET_ASIDE, one_line_errors, wrong_arguments
+from beam_flowlogs.cli.errors import SET_ASIDE, interrupted_when_terminated, one_line_errors, wrong_arguments
 from beam_flowlogs.cli.logs import log_to_stderr, progress
 from beam_flowlogs.cli.options import check_dead_letter
 from beam_flowlogs.cli.report import show_outcome
@@ -38,7 +38,7 @@ def run_job(
     with wrong_arguments():
         if not is_local(runner):
             check_dead_letter(config.dead_letters, runner)
-    with one_line_errors():
+    with one_line_errors(), interrupted_when_terminated():
         check_set_up(connect(config.elasticsearch))
         if is_local(runner):  # elsewhere the workers' rights count, not those of this command
             DeadLetters(config.dead_letters, retry_for=config.retry_for).check()

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-from beam_flowlogs.cli.errors import FAILED, NOT_UP, cleaning_up_when_terminated, say_error, wrong_arguments
+from beam_flowlogs.cli.errors import FAILED, NOT_UP, interrupted_when_terminated, say_error, wrong_arguments
 from beam_flowlogs.cli.wording import command
 from beam_flowlogs.local.elasticsearch import check_heap
 from beam_flowlogs.local.errors import LocalStackError
@@ -52,7 +52,7 @@ def up(
     """
     with wrong_arguments():
         check_heap(heap)
-    with _errors(), cleaning_up_when_terminated():
+    with _errors(), interrupted_when_terminated():
         stack = Stack(home, heap=heap, waiting=lambda: _say("Waiting for another `flowlogs local` to finish ..."))
         before = stack.status()
         already = not fresh and before.up and (not flink or any(part.up for part in before.flink.values()))

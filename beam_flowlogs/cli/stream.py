@@ -13,7 +13,7 @@ from rich.table import Table
 
 from beam_flowlogs.cli import options as opt
 from beam_flowlogs.cli.beam_command import BeamCommand
-from beam_flowlogs.cli.errors import FAILED, one_line_errors, wrong_arguments
+from beam_flowlogs.cli.errors import FAILED, interrupted_when_terminated, one_line_errors, wrong_arguments
 from beam_flowlogs.cli.logs import log_to_stderr, progress
 from beam_flowlogs.cli.report import print_json, warn_of_rejects, wide_console
 from beam_flowlogs.elastic.connection import connect
@@ -162,7 +162,7 @@ def stream(
             max_rollups=max_rollups,
             lateness=allowed_lateness,
         )
-    with one_line_errors():
+    with one_line_errors(), interrupted_when_terminated():
         check_set_up(connect(config.elasticsearch))
         from beam_flowlogs import run  # here: importing Beam takes a second that help need not
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from beam_flowlogs.cli.errors import INTERRUPTED
 from beam_flowlogs.local.stack import FOREIGN_AWS_VARIABLES
 
 pytestmark = pytest.mark.integration
@@ -67,7 +68,7 @@ def test_a_demo_that_is_told_to_end_stops_its_stack(make_home: Callable[[], Path
             assert time.monotonic() < deadline, "the demo has generated nothing"
             time.sleep(0.5)
         demo.send_signal(signal.SIGTERM)
-        assert demo.wait(120) == 128 + signal.SIGTERM
+        assert demo.wait(120) == INTERRUPTED
         status = [*command, "local", "status", "--home", str(home)]
         shown = subprocess.run(status, env=variables, capture_output=True, text=True, check=False)
         assert "running" not in shown.stdout
