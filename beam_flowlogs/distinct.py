@@ -35,6 +35,13 @@ def scramble(values: U64) -> U64:
     return mixed
 
 
+def chained(hashes: U64, others: U64) -> U64:
+    """Return hashes of pairs of ``hashes`` and of what is, or stands for, the pair's other half; of (a, b) and (b, a)
+    they differ.
+    """
+    return scramble(hashes) ^ others
+
+
 def coupons(hashes: U64) -> U64:
     """Return the coupon of each hash: what it would set its register to."""
     below = (hashes & np.uint64(0xFFFFFFFF)).astype(np.float64)

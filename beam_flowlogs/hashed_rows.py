@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from beam_flowlogs import kernel
 from beam_flowlogs.addresses import Addresses
-from beam_flowlogs.distinct import U64, scramble
+from beam_flowlogs.distinct import U64, chained, scramble
 from beam_flowlogs.grouped import Ints, distinct
 from beam_flowlogs.row_classes import Placed
 from beam_flowlogs.rows import Rows
@@ -91,7 +91,7 @@ class HashedRows(NamedTuple):
         size = len(self.group)
         values, there = self.numbers.get(name) or (np.zeros(size, np.int64), np.zeros(size, bool))
         return HashedColumn(
-            scramble(values.astype(np.uint64) + np.uint64(1)),
+            scramble((values.astype(np.uint64) + np.uint64(1)) * there),  # none is not 0
             there,
             lambda at: pa.array(values.take(at), mask=~there.take(at)),
         )
@@ -133,11 +133,11 @@ def at_places(places: Ints, value_of: Label) -> Label:
 
 def first_of_each(group: Ints, *columns: HashedColumn) -> Ints:
     """Return 1 for the first row of each group and combination of values, 0 for every other row."""
-    code = scramble(group.astype(np.uint64))
-    for column in columns:
-        code = scramble(code ^ column.hashes)
+    code = columns[0].hashes
+    for column in columns[1:]:
+        code = chained(code, column.hashes)
     first = np.zeros(len(group), np.int64)
-    first[distinct(code)[0]] = 1
+    first[distinct(chained(code, group.astype(np.uint64)))[0]] = 1
     return first
 
 

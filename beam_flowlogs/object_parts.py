@@ -233,5 +233,5 @@ def _keys(rows: Rows, at: Ints) -> tuple[Places, list[tuple[str, str] | None]]:
             if None in values:
                 places[values.index(None)] = 0
             local = np.where(local == 0, places.take(codes.take(at)), local)
-            keys += [(key_type, value) for value in values]
+            keys += [None if value is None else (key_type, value) for value in values]
     return local, keys

@@ -11,7 +11,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from beam_flowlogs.distinct import COUPON_BITS, U64, coupons, encode, estimate_union, estimates, scramble, union
+from beam_flowlogs.distinct import (
+    COUPON_BITS,
+    U64,
+    chained,
+    coupons,
+    encode,
+    estimate_union,
+    estimates,
+    scramble,
+    union,
+)
 from beam_flowlogs.grouped import Ints
 from beam_flowlogs.hashed_rows import (
     Bools,
@@ -22,7 +32,7 @@ from beam_flowlogs.hashed_rows import (
     either,
     first_of_each,
 )
-from beam_flowlogs.row_classes import REJECTED, Placed
+from beam_flowlogs.row_classes import ACTION, ACTIONS, REJECTED, Placed
 from beam_flowlogs.rows import Rows
 from beam_flowlogs.services import ADDRESSES, PORTS, services
 from beam_flowlogs.top_list import LISTED, TopList, add_up, as_objects
@@ -75,6 +85,7 @@ TOP: Mapping[str, Top] = {
 }
 """Lists of the biggest ten, by name; of conversations, as many of each object as are asked for."""
 
+_ACTIONS = pa.array(ACTIONS)
 _COMPACT_AT = 1_000_000
 _GATHERED = 50_000
 """Rows of few that are brought together before they are counted."""
@@ -107,13 +118,12 @@ class DetailsOfObject:
 
     def add(self, placed: Placed, rows: Rows) -> None:
         """Count rows in."""
-        rejected = REJECTED[placed.classes].take(placed.at)
         if self._complete:
             self._add_all(placed, rows)
         if self._conversations:
-            self._add_conversations(placed, rows, rejected)
+            self._add_conversations(placed, rows)
         if "dstport" in rows.columns:
-            at = np.flatnonzero(rejected)
+            at = np.flatnonzero(REJECTED[placed.classes].take(placed.at))
             self._rejected.add(HashedRows.of(placed, rows, at, addresses=["srcaddr"], numbers=["dstport"]))
         found = services(placed, rows)
         if found is not None:
@@ -157,14 +167,17 @@ class DetailsOfObject:
         if port:
             self._count_distinct("destination_ports", batch.group, port)
 
-    def _add_conversations(self, placed: Placed, rows: Rows, rejected: Bools) -> None:
+    def _add_conversations(self, placed: Placed, rows: Rows) -> None:
         batch = HashedRows.of(placed, rows, addresses=["srcaddr", "dstaddr"], numbers=["dstport", "protocol"])
         source, destination = batch.address("srcaddr"), batch.address("dstaddr")
         if source and destination:
             every = np.ones(len(batch.group), bool)  # a conversation may be one without a port
-            others = [batch.number("dstport")._replace(there=every), batch.number("protocol")._replace(there=every)]
-            action = rows.columns["action"].take if "action" in rows.columns else pa.nulls(len(every)).take
-            others.append(HashedColumn(scramble(rejected.astype(np.uint64)), every, action))
+            action = ACTION[placed.classes].take(placed.at)
+            others = [
+                batch.number("dstport")._replace(there=every),
+                batch.number("protocol")._replace(there=every),
+                HashedColumn(scramble(action.astype(np.uint64)), every, lambda at: _ACTIONS.take(pa.array(action[at]))),
+            ]
             sums = rows.integers("bytes"), rows.integers("packets"), every.astype(np.int64)
             self._add_top("conversations", batch.group, [source, destination, *others], sums)
 
@@ -192,7 +205,7 @@ class DetailsOfObject:
     def _add_top(self, name: str, group: Ints, labels: Sequence[HashedColumn], values: Sequence[Ints]) -> None:
         items, there = labels[0].hashes, labels[0].there
         for label in labels[1:]:
-            items, there = items ^ scramble(label.hashes), there & label.there
+            items, there = chained(items, label.hashes), there & label.there
         values_of = [label.value_of for label in labels]
         if not there.all():
             group, items, values = group[there], items[there], [value[there] for value in values]

@@ -19,6 +19,8 @@ from beam_flowlogs.rows import Rows
 
 _STATUSES = ("", "nodata", "skipdata")
 _ACTIONS = ("", "accepted", "rejected")
+ACTIONS = (None, "ACCEPT", "REJECT")
+"""What becomes of a flow, as it is logged."""
 _DIRECTIONS = ("", "ingress", "egress")
 _PROTOCOLS = ("other", "tcp", "udp", "icmp")
 _HANDSHAKES = (("",), ("tcp.begun",), ("tcp.answered",), ("tcp.reset",), ("tcp.begun", "tcp.reset"),
@@ -35,7 +37,7 @@ def _handshake(flags: int | None) -> int:
 
 _CLASSED: Sequence[tuple[str, Callable[[Any], int | None], int]] = (
     ("log_status", {"NODATA": 1, "SKIPDATA": 2}.get, len(_STATUSES)),
-    ("action", {"ACCEPT": 1, "REJECT": 2}.get, len(_ACTIONS)),
+    ("action", {action: place for place, action in enumerate(ACTIONS)}.get, len(_ACTIONS)),
     ("flow_direction", {"ingress": 1, "egress": 2}.get, len(_DIRECTIONS)),
     ("protocol", {6: 1, 17: 2, 1: 3, 58: 3}.get, len(_PROTOCOLS)),
     ("tcp_flags", _handshake, len(_HANDSHAKES)),
@@ -46,6 +48,8 @@ all rows that have the same.
 """
 
 
+ACTION = np.array([_ACTIONS.index(action) for _, action, *_ in CLASSES])
+"""For each class the place of its action among ACTIONS."""
 REJECTED = np.array([action == "rejected" for _, action, *_ in CLASSES])
 """For each class whether its rows are of refused flows."""
 

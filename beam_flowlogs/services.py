@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow.compute as pc
 
 from beam_flowlogs import kernel
-from beam_flowlogs.distinct import U64, scramble
+from beam_flowlogs.distinct import U64, chained
 from beam_flowlogs.grouped import Ints, distinct, sums_at
 from beam_flowlogs.hashed_rows import Bools, HashedRows
 from beam_flowlogs.row_classes import CLASSES, REJECTED, Placed
@@ -122,7 +122,7 @@ def _hashes(placed: Placed, rows: Rows, at: Ints, side: str) -> U64:
     some = HashedRows.of(placed, rows, at, addresses=[address], numbers=[port])
     where = some.address(address)
     assert where is not None
-    return scramble(where.hashes ^ scramble(some.number(port).hashes ^ some.group.astype(np.uint64)))
+    return chained(chained(where.hashes, some.number(port).hashes), some.group.astype(np.uint64))
 
 
 def _compiled(placed: Placed, rows: Rows, told: Told, of_tried: bool) -> Services:

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from beam_flowlogs.addresses import text_of
-from beam_flowlogs.distinct import U64, scramble
+from beam_flowlogs.distinct import U64, chained
 from beam_flowlogs.grouped import Ints, Places, distinct, ranked, run_starts, sums_at
 
 LISTED = 10
@@ -123,7 +123,7 @@ def _texts(labels: pa.Array) -> list[Any]:
 
 def _added_up(rows: _Entries, largest: Sequence[int]) -> _Entries:
     """Return each item of each group once, with its values added up."""
-    examples, at = distinct(scramble(rows.items ^ scramble(rows.groups.astype(np.uint64))))
+    examples, at = distinct(chained(rows.items, rows.groups.astype(np.uint64)))
     values = tuple(
         (_largest_at if place in largest else _sums_at)(at, len(examples), value)
         for place, value in enumerate(rows.values)
@@ -174,10 +174,12 @@ def add_up(lists: Iterable[Sequence[Any]], labels: int, largest: Sequence[int] =
                 max(mine, value) if place in largest else mine + value
                 for place, (mine, value) in enumerate(zip(known or [0] * len(values), values))
             ]
-    ranked = sorted(sums.items(), key=lambda item: (-abs(item[1][0]), item[0]))
-    if len(ranked) > listed:
-        dropped += abs(ranked[listed][1][0])
-    return [dropped, *([*name, *values] for name, values in ranked[:listed])]
+    biggest = sorted(
+        sums.items(), key=lambda item: (-abs(item[1][0]), [(label is not None, label) for label in item[0]])
+    )
+    if len(biggest) > listed:
+        dropped += abs(biggest[listed][1][0])
+    return [dropped, *([*name, *values] for name, values in biggest[:listed])]
 
 
 def as_objects(listed: Sequence[Any], names: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from beam_flowlogs.distinct import COUPON_BITS, coupons, encode, estimate_union, estimates, scramble, union
 from beam_flowlogs.object_parts import PartsOfObject
+from beam_flowlogs.rollup_details import combined
 from tests.rollup_records import NAMES, START, Record, batches, merged, origin, rows_of, through_a_shuffle
 from tests.test_rollup_parts import OK
 
@@ -91,6 +92,16 @@ def test_rejected_sources_tell_how_many_ports_they_tried() -> None:
     assert told["top"]["rejected_ports"][0] == {"port": 20, "flows": 2}
 
 
+def test_lists_of_interfaces_are_kept_apart_whatever_their_ports() -> None:
+    parts = PartsOfObject(origin(0), [60])
+    ports = dict.fromkeys(range(100), 443) | {23: 79, 80: 22}  # 23 and 79 + 1 as 80 and 22 + 1
+    parts.add(rows_of([flow(interface_id=f"eni-{at}", dstport=port, action="REJECT") for at, port in ports.items()]))
+
+    listed = {key.key: combined([part.details])["top"]["rejected_ports"] for key, part in parts.finish()}
+
+    assert listed == {f"eni-{at}": [{"port": port, "flows": 1}] for at, port in ports.items()}
+
+
 def test_a_service_that_does_not_answer_is_named_and_one_that_does_is_not() -> None:
     asked = flow(tcp_flags=2, dstaddr="198.51.100.9", dstport=5432)
     heard = flow(tcp_flags=3)
@@ -144,14 +155,14 @@ talk = st.builds(
     flow,
     srcaddr=st.sampled_from(["10.0.0.1", "10.0.0.2", "2001:db8::1"]),
     dstaddr=st.sampled_from(["10.0.0.9", "192.0.2.1"]),
-    dstport=st.sampled_from([443, 53]),
-    protocol=st.sampled_from([6, 17]),
-    action=st.sampled_from(["ACCEPT", "REJECT"]),
-    bytes=st.integers(1, 10**6),
+    dstport=st.sampled_from([443, 53, 6, 17, 0, None]),
+    protocol=st.sampled_from([6, 17, 0, None]),
+    action=st.sampled_from(["ACCEPT", "REJECT", None]),
+    bytes=st.integers(1, 3) | st.integers(1, 10**6),
 )
 
 
-@settings(max_examples=30, deadline=None, phases=[Phase.generate])
+@settings(max_examples=100, deadline=None, phases=[Phase.generate])
 @given(st.lists(st.lists(talk, min_size=1, max_size=20), min_size=1, max_size=3), st.integers(1, 3))
 def test_conversations_are_the_sums_of_a_plain_group_by(objects: list[list[Record]], cuts: int) -> None:
     told = rollup_of(*objects, conversations=50, cuts=cuts)
