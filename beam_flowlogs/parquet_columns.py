@@ -103,14 +103,15 @@ def parts_of(batch: pa.RecordBatch, line_bytes: int) -> Iterator[list[Column]]:
     Raises DecodeError (``line-too-long``) at a row whose text is longer than ``line_bytes``.
     """
     columns = [_column(column) for column in batch.columns]
-    lengths = {at: pc.binary_length(column.words) for at, column in enumerate(columns) if isinstance(column, Words)}
-    longest = sum(pc.max(length).as_py() or 0 for length in lengths.values())
+    texts = [column for column in columns if isinstance(column, Words)]
+    lengths = [pc.binary_length(column.words) for column in texts]
+    longest = sum(pc.max(length).as_py() or 0 for length in lengths)
     if longest <= line_bytes and longest * batch.num_rows <= _PART_BYTES:
         yield columns
         return
     sizes = np.zeros(batch.num_rows, np.int64)
-    for at, length in lengths.items():
-        sizes += pc.fill_null(length.take(batch.columns[at].indices), 0).to_numpy()
+    for column, length in zip(texts, lengths):
+        sizes += pc.fill_null(length.take(column.indices), 0).to_numpy()
     too_long = np.flatnonzero(sizes > line_bytes)
     end = int(too_long[0]) if len(too_long) else batch.num_rows
     parts = np.cumsum(sizes) // _PART_BYTES

@@ -1,4 +1,4 @@
-"""A Parquet flow log in, typed Arrow record batches out, some thousand rows of a row group at a time.
+"""A Parquet flow log in, typed Arrow record batches out, some ten thousand rows at a time.
 
 What the file would cost is found out before anything of it is unpacked (docs/decisions/0012).
 """
@@ -49,7 +49,7 @@ def read_parquet(chunks: Iterator[bytes], limits: Limits, period: Period) -> Ite
             fields, words = _fields(metadata, limits)
             _check_cost(stored, size, groups, len(fields), limits)
             file = _open(stored, metadata=metadata, read_dictionary=words)
-            rows_each = min(_BATCH_ROWS, _BATCH_VALUES // len(fields))
+            rows_each = max(1, min(_BATCH_ROWS, _BATCH_VALUES // len(fields)))
             for batch in file.iter_batches(batch_size=rows_each, use_threads=False):
                 for columns in parts_of(batch, limits.line_bytes):
                     rows = _typed(columns, fields, number, period)

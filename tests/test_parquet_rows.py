@@ -189,6 +189,29 @@ def test_what_stands_before_a_damaged_page_is_read() -> None:
     assert seen >= 65_536
 
 
+@pytest.mark.parametrize("dictionary", [False, True])
+def test_long_words_that_all_differ_are_cut_where_they_are(dictionary: bool) -> None:
+    words = [f"{at:08}" + "x" * 692 for at in range(70_000)]
+    table = pa.table({"end": pa.array([END] * len(words)), "interface_id": pa.array(words)})
+    sink = io.BytesIO()
+    parquet.write_table(table, sink, use_dictionary=dictionary)
+
+    found = list(read_parquet(iter([sink.getvalue()]), Limits(ratio=10_000), Period(None, None, 30)))
+
+    assert [word for rows in found for word in rows.batch.column("interface_id").to_pylist()] == words
+    assert max(rows.batch.column("interface_id").nbytes for rows in found) < 20 << 20
+
+
+def test_a_batch_has_fewer_rows_of_more_columns() -> None:
+    rows = 40_000
+    wide = {f"field_{at}": pa.array([at] * rows) for at in range(255)}
+    for columns, most in (({}, 32_768), (wide, 2_048)):
+        sink = io.BytesIO()
+        parquet.write_table(pa.table({"end": pa.array([END] * rows), **columns}), sink)
+        found = read_parquet(iter([sink.getvalue()]), Limits(ratio=10_000), Period(None, None, 30))
+        assert max(batch.batch.num_rows for batch in found) == most
+
+
 def test_a_billion_rows_of_a_few_bytes_are_refused_before_they_are_read() -> None:
     table = pa.table({"end": pa.nulls(4_000_000, pa.int64()), "action": pa.nulls(4_000_000, pa.string())})
     sink = io.BytesIO()
