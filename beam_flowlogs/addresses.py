@@ -26,9 +26,9 @@ class Addresses(NamedTuple):
     is_v6: npt.NDArray[np.bool_]
     valid: npt.NDArray[np.bool_]
 
-    def pick(self, rows: npt.NDArray[np.bool_] | slice) -> Addresses:
-        """Return the addresses of some rows, by a mask, or where they begin and end."""
-        return Addresses(self.packed[rows], self.is_v6[rows], self.valid[rows])
+    def pick(self, mask: npt.NDArray[np.bool_]) -> Addresses:
+        """Return the addresses of the rows that a mask names."""
+        return Addresses(self.packed[mask], self.is_v6[mask], self.valid[mask])
 
     def take(self, rows: npt.NDArray[np.int64]) -> Addresses:
         """Return the addresses of the rows at some places."""

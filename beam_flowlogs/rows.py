@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, NamedTuple, TypeAlias
@@ -147,17 +147,6 @@ class Rows:
         addresses = {name: known.pick(mask) for name, known in self.addresses.items()}
         batch = self.batch.filter(pa.array(mask))
         return Rows(batch, self.numbers[mask], self.starts[mask], self.times[mask], addresses)
-
-    def split(self, most: int) -> Iterator[Rows]:
-        """Yield the rows, at most so many at a time; the bad ones come with the first."""
-        size = max(self.batch.num_rows, 1)
-        each = -(-size // -(-size // most))  # of one size, as a batch of few rows costs nearly as much as a full one
-        for at in range(0, size, each):
-            part = slice(at, at + each)
-            addresses = {name: known.pick(part) for name, known in self.addresses.items()}
-            batch = self.batch.slice(at, each)
-            rows = Rows(batch, self.numbers[part], self.starts[part], self.times[part], addresses)
-            yield rows if at else replace(rows, bad=self.bad, more_bad=self.more_bad)
 
 
 class Period:

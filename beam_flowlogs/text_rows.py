@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -102,7 +102,10 @@ def _no_header(head: bytes) -> DecodeError:
             "header-missing",
             f"its first line ({start!r}) names no fields: give them with --format 'version account-id ...'",
         )
-    return DecodeError("not-a-flow-log", f"it is neither gzip, zstd, Parquet nor text (it begins with {start!r})")
+    return DecodeError(
+        "not-a-flow-log",
+        f"it is neither gzip, zstd nor Parquet, and no text of values with spaces between (it begins with {start!r})",
+    )
 
 
 @dataclass(frozen=True)
@@ -122,8 +125,14 @@ class _Block:
 
     def line(self, at: int) -> bytes:
         """Return one line, without its end."""
-        start = self._ends[at - 1] + 1 if at else 0
-        return self.data[start : self._ends[at]].removesuffix(b"\r")
+        return self.data[self._start(at) : self._ends[at]].removesuffix(b"\r")
+
+    def cut(self, begin: int, end: int) -> _Block:
+        """Return some of the lines."""
+        return _Block(self.data[self._start(begin) : self._start(end)])
+
+    def _start(self, at: int) -> int:
+        return int(self._ends[at - 1]) + 1 if at else 0
 
 
 def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
@@ -190,6 +199,14 @@ def _gathered(pieces: Iterator[bytes], least: int) -> Iterator[bytes]:
         raise fault
 
 
+def _even_cuts(lines: int) -> list[int]:
+    """Return where to cut so many lines, none of the batches much smaller: one costs nearly as much as a full one."""
+    if not lines:
+        return []
+    each = -(-lines // -(-lines // _BATCH_ROWS))
+    return [*range(0, lines, each), lines]
+
+
 def _is_ambiguous(data: bytes) -> bool:
     """Tell whether Arrow might read a block otherwise than we do.
 
@@ -225,19 +242,22 @@ class _BlockParser:
         self._convert = csv.ConvertOptions(column_types=types, null_values=["-"], strings_can_be_null=True)
 
     def parse(self, block: _Block) -> Iterator[Rows]:
-        """Yield a block's rows."""
-        number = self.number
+        """Yield a block's rows, at most so many at a time."""
         batch = self._compiled(block.data)
         lines = len(block) if batch is None else batch.num_rows
-        self.number += lines
         if batch is None and not self._needs_a_look(block.data, lines):
             batch = self._fast(block.data)
         if batch is not None and batch.num_rows == lines:
-            numbers = np.arange(number, self.number)
-            rows = check_rows(batch, numbers, self._period, lambda at: self._kept(block.line(at)))
-            yield from rows.split(_BATCH_ROWS)
+            for begin, end in pairwise(_even_cuts(lines)):
+                numbers = np.arange(self.number, self.number + end - begin)
+                self.number += end - begin
+                raw = partial(self._kept_of, block, begin)
+                yield check_rows(batch.slice(begin, end - begin), numbers, self._period, raw)
+        elif lines > _BATCH_ROWS:  # then a line that is not in order costs its neighbours alone
+            for begin, end in pairwise(_even_cuts(lines)):
+                yield from self.parse(block.cut(begin, end))
         else:
-            yield from self._slow(block, number)
+            yield from self._slow(block)
 
     def _needs_a_look(self, data: bytes, rows: int) -> bool:
         # Arrow makes a value for every column of a blank line. A value and what ends it are two bytes, at the end one.
@@ -276,7 +296,9 @@ class _BlockParser:
             batch = batch.drop_columns([_EXPORT_COLUMN])
         return batch
 
-    def _slow(self, block: _Block, number: int) -> Iterator[Rows]:
+    def _slow(self, block: _Block) -> Iterator[Rows]:
+        number = self.number
+        self.number += len(block)
         good: list[bytes] = []
         numbers: list[int] = []
         bad = BadRows()
@@ -295,10 +317,13 @@ class _BlockParser:
                 bad.add(row, fault, partial(self._kept, line))
         batch = self._fast(b"\n".join([*good, b""])) if good else self._nothing
         assert batch is not None, "rows without a fault are read"
-        rows = check_rows(batch, np.array(numbers, np.int64), self._period, lambda at: self._kept(good[at]), bad)
-        yield from rows.split(_BATCH_ROWS)
+        yield check_rows(batch, np.array(numbers, np.int64), self._period, lambda at: self._kept(good[at]), bad)
         if changed:
             raise DecodeError("header-changed", "another header follows: put files of one format together only")
+
+    def _kept_of(self, block: _Block, begin: int, at: int) -> bytes:
+        """Return what is kept of a line of a block, the ``at``-th from ``begin`` on."""
+        return self._kept(block.line(begin + at))
 
     def _kept(self, line: bytes) -> bytes:
         """Return header and line, as a bad row is kept: a text of its own."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from beam_flowlogs.fields import BY_COLUMN
-from beam_flowlogs.rows import BadRow, Period, Rows, check_rows, logged_times, milliseconds, number_fault
+from beam_flowlogs.rows import Period, Rows, check_rows, logged_times, milliseconds, number_fault
 
 END = 1_764_000_059
 SLOT_MS = 1_764_000_300_000
@@ -96,25 +95,21 @@ def test_bad_rows_come_in_their_order_with_their_number_their_first_fault_and_th
     ]
 
 
-def test_rows_are_split_and_picked_with_all_that_belongs_to_them() -> None:
+def test_rows_are_picked_with_all_that_belongs_to_them() -> None:
     rows = _check(end=[END] * 7, srcaddr=[f"10.0.0.{at}" for at in range(7)])
-    bad = BadRow(7, "a-reason", "a detail", b"a line")
 
-    parts = list(replace(rows, bad=[bad]).split(3))
+    part = rows.pick(np.array([False, True] * 3 + [True]))
 
-    assert [part.numbers.tolist() for part in parts] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [list(part.bad) for part in parts] == [[bad], [], []]
-    for part in [*parts, rows.pick(np.array([False, True] * 3 + [True]))]:
-        numbers = part.numbers.tolist()
-        assert part.batch.column("srcaddr").to_pylist() == [f"10.0.0.{at}" for at in numbers]
-        assert part.addresses["srcaddr"].packed[:, 3].tolist() == numbers
-        assert len(part.times) == len(numbers)
+    assert part.numbers.tolist() == [1, 3, 5, 6]
+    assert part.batch.column("srcaddr").to_pylist() == [f"10.0.0.{at}" for at in part.numbers]
+    assert part.addresses["srcaddr"].packed[:, 3].tolist() == part.numbers.tolist()
+    assert len(part.times) == len(part.starts) == 4
 
 
 def test_rows_that_are_all_bad_are_still_handed_on() -> None:
-    (part,) = _check(end=[5]).split(10)
+    rows = _check(end=[5])
 
-    assert (part.batch.num_rows, len(part.bad)) == (0, 1)
+    assert (rows.batch.num_rows, len(rows.bad)) == (0, 1)
 
 
 @pytest.mark.parametrize(

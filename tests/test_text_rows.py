@@ -319,11 +319,24 @@ def test_rows_before_a_fault_of_the_source_are_given_and_the_half_line_is_not() 
     assert str(fault) == "gzip-truncated: after 1 rows: its gzip data ends early"
 
 
-def test_short_lines_are_handed_on_some_thousands_at_a_time() -> None:
+def test_short_lines_are_handed_on_so_many_at_a_time() -> None:
     sizes = [rows.batch.num_rows for rows in _read(b"srcport\n" + b"7\n" * 300_000)]
 
     assert sum(sizes) == 300_000
     assert max(sizes) <= 49_152
+
+
+def test_a_bad_line_costs_its_neighbours_alone() -> None:
+    lines = [b"7"] * 300_000
+    lines[150_000] = b"x"
+    lines[200_000] = b""
+
+    found = list(_read(b"srcport\n" + b"\n".join(lines) + b"\n"))
+
+    assert [bad.number for rows in found for bad in rows.bad] == [150_000]
+    assert max(rows.batch.num_rows for rows in found) <= 49_152
+    numbers = [number for rows in found for number in rows.numbers.tolist()]
+    assert numbers == [at for at in range(300_000) if at not in (150_000, 200_000)]
 
 
 @pytest.mark.parametrize(("header", "line"), [(HEADER, b"x"), (b"end bytes", b"9 9"), (b"end bytes", b"99999999999 9")])

@@ -36,7 +36,7 @@ from beam_flowlogs.record_batch import decode
 
 with open(sys.argv[1], "rb") as stored:
     rows = bad = 0
-    for batch in decode(iter(lambda: stored.read(1 << 20), b""), Limits()):
+    for batch in decode(iter(lambda: stored.read(1 << 20), b""), Limits(), slot_ms=1_764_000_000_000):
         rows += batch.batch.num_rows
         bad += len(batch.bad)
 peak = int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) >> 10
@@ -81,8 +81,16 @@ def _parquet(folder: Path) -> Stored:
     return Stored(path, written * ROWS)
 
 
-@pytest.mark.parametrize("make", [_gzip, _parquet], ids=["gzip", "parquet"])
-def test_a_gibibyte_is_decoded_in_bounded_memory(make: Callable[[Path], Stored], tmp_path: Path) -> None:
+def _short_lines(folder: Path) -> Stored:
+    """Lines of a byte, so that a block has millions; a blank one here and there has each looked at by itself."""
+    piece = b"7\n" * 500_000 + b"\n"
+    path = folder / "short.log"
+    path.write_bytes(b"srcport\n" + piece * 10)
+    return Stored(path, 5_000_000)
+
+
+@pytest.mark.parametrize("make", [_gzip, _parquet, _short_lines], ids=["gzip", "parquet", "short lines"])
+def test_an_object_is_decoded_in_bounded_memory(make: Callable[[Path], Stored], tmp_path: Path) -> None:
     stored = make(tmp_path)
 
     done = subprocess.run(
