@@ -32,7 +32,8 @@ _AT_ONCE = 2000
 def recover_parts(client: Elasticsearch, ref: ObjectRef, config: JobConfig) -> list[tuple[RollUpKey, Part]]:
     """Return the parts of all that is indexed of the objects that ever lay under the bucket and key of ``ref``.
 
-    They are those that reading the same rows gives. Merged beside a part of more rows, one changes nothing.
+    Their sums are those that reading the same rows gives; without TCP flags, services that were tried in vain are told
+    batch by batch, and the batches are others. Merged beside a part of more rows, one changes nothing.
     """
     return patiently(partial(_parts, client, ref, config), config.retry_for)
 

@@ -192,6 +192,11 @@ def test_rows_are_ranked(rows: list[tuple[int, int, int]]) -> None:
     assert [rows[place] for place in ranked(groups, sizes, items)] == expected
 
 
+def test_columns_of_different_lengths_are_not_ranked() -> None:
+    with pytest.raises(ValueError, match="a column to rank by has 1 elements, not 2"):
+        ranked(np.zeros(2, np.int64), np.zeros(1, np.int64), np.zeros(2, np.uint64))
+
+
 @given(st.lists(st.none() | st.integers(0, 9)), st.sampled_from([pa.int32(), pa.int64()]), st.integers(0, 3))
 def test_numbers_are_found_at_places(values: list[int | None], kind: pa.DataType, begin: int) -> None:
     column, values = pa.array(values, kind).slice(begin), values[begin:]

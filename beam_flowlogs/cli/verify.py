@@ -98,6 +98,11 @@ def _show(proof: Proof) -> None:
         f"documents; recounted: {count_of(proof.documents, 'raw document')}",
         err=True,
     )
+    if proof.missing > proof.equal:
+        typer.echo(
+            "Had all jobs the same --rollup-window? `flowlogs verify --rollup-window 60s` looks at one length",
+            err=True,
+        )
 
 
 def _line(found: Difference) -> str:

@@ -65,8 +65,8 @@ pub fn number_combinations(
         check_places(codes.as_slice(), count as usize)?;
     }
     if let ([one, other], [ones, others]) = (&codes[..], &counts[..]) {
-        let pair = ((one.as_slice(), *ones as usize), (other.as_slice(), *others as usize));
-        return Ok(py.detach(|| number_pairs(pair.0, pair.1, numbers.len(), numbers).unwrap_or_default()));
+        let (one, other) = ((one.as_slice(), *ones as usize), (other.as_slice(), *others as usize));
+        return Ok(py.detach(|| number_pairs(one, other, numbers.len(), numbers).unwrap_or_default()));
     }
     let seed = random();
     Ok(py.detach(|| {
