@@ -188,7 +188,7 @@ def test_an_object_of_more_roll_ups_than_it_may_have_ends_there_and_counts_what_
     rows = [
         line.replace(b"eni-0000000%d" % (at % 7), b"eni-%d" % (at // 10_000)) for at, line in enumerate(lines(50_000))
     ]
-    done = index(FakeS3(text(rows)), limits=Limits(rollups=3))
+    done = index(FakeS3(text(rows)), limits=Limits(piece_bytes=1 << 20, rollups=3))
 
     assert done.reason == "too-many-roll-ups"
     assert 10_000 <= done.written <= 30_000
@@ -244,7 +244,7 @@ def test_an_object_that_is_lost_midway_counts_the_rows_that_can_be_found(
     dead_letters: DeadLetters,
 ) -> None:
     content = text(lines(50_000))
-    done = index(s3(content, [len(content) // 2]))
+    done = index(s3(content, [len(content) // 2]), limits=Limits(piece_bytes=1 << 20))
     assert done.reason == reason
     assert 0 < done.written < 50_000
     assert_counted(done, elasticsearch)

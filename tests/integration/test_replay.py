@@ -373,6 +373,7 @@ def proxy(aws: AwsEmulator) -> Iterator[FaultProxy]:
 
 @pytest.mark.parametrize("loss", ["overwritten", "deleted"])
 def test_an_object_lost_midway_is_counted_as_far_as_it_can_be_found(lab: Lab, proxy: FaultProxy, loss: str) -> None:
+    config = replace(lab.config, limits=Limits(piece_bytes=1 << 20))
     content = text([row(number) for number in range(50_000)])
     lab.put("logs/a.log", content)
     lab.dead_letters.write("object/a", [Reject("object", "too-many-receives", "", lab.bucket, "logs/a.log")])
@@ -392,10 +393,10 @@ def test_an_object_lost_midway_is_counted_as_far_as_it_can_be_found(lab: Lab, pr
 
     proxy.fail(Fault(cut_after=len(content) // 2), when=lambda found: found.method == "GET")
     proxy.fail(None, when=lose)
-    (task,) = plan(lab.dead_letters.read(), lab.config, Selection())
+    (task,) = plan(lab.dead_letters.read(), config, Selection())
     writer = BulkWriter(lambda: lab.client, BULK)
     store = RollUpStore(lambda: lab.client, writer)
-    done = replay_one(task, lab.config, client, writer, store, lab.dead_letters)
+    done = replay_one(task, config, client, writer, store, lab.dead_letters)
 
     assert proxy.planned == 0
     assert 0 < done.counts["documents"] < 50_000
