@@ -144,6 +144,7 @@ def test_an_interrupted_up_leaves_no_process_behind(user: User, number: signal.S
     while not _processes_that_mention(user.home / "elasticsearch"):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    time.sleep(0.5)  # a signal that comes while Popen itself is under way finds a child that nobody knows yet
     child.send_signal(number)
     assert child.wait(60) != 0
     assert _processes_that_mention(user.home) == []
