@@ -35,11 +35,11 @@ def scramble(values: U64) -> U64:
     return mixed
 
 
-def chained(hashes: U64, others: U64) -> U64:
-    """Return hashes of pairs of ``hashes`` and of what is, or stands for, the pair's other half; of (a, b) and (b, a)
-    they differ.
-    """
-    return scramble(hashes) ^ others
+def chained(hashes: U64, *others: U64) -> U64:
+    """Return a hash of each row's ``hashes`` and of what stands for all others; (a, b) and (b, a) differ."""
+    for other in others:
+        hashes = scramble(hashes) ^ other
+    return hashes
 
 
 def coupons(hashes: U64) -> U64:

@@ -44,7 +44,7 @@ class Sums(NamedTuple):
 
 def integers(column: pa.Array | None, size: int) -> Ints:
     """Return a column as numbers, 0 where it is null; of a column that is not logged, so many zeros."""
-    return np.zeros(size, np.int64) if column is None else kernel.numbers(column)
+    return np.zeros(size, np.int64) if column is None else kernel.number_buffers(column)[0]
 
 
 def numbered(columns: Sequence[tuple[Places, int]]) -> tuple[Ints, Places]:

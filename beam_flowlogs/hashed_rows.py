@@ -133,11 +133,9 @@ def at_places(places: Ints, value_of: Label) -> Label:
 
 def first_of_each(group: Ints, *columns: HashedColumn) -> Ints:
     """Return 1 for the first row of each group and combination of values, 0 for every other row."""
-    code = columns[0].hashes
-    for column in columns[1:]:
-        code = chained(code, column.hashes)
+    code = chained(*[column.hashes for column in columns], group.astype(np.uint64))
     first = np.zeros(len(group), np.int64)
-    first[distinct(chained(code, group.astype(np.uint64)))[0]] = 1
+    first[distinct(code)[0]] = 1
     return first
 
 

@@ -65,11 +65,6 @@ def number_buffers(
     return values, there
 
 
-def numbers(column: pa.IntegerArray) -> npt.NDArray[np.int64]:
-    """Return a column's numbers alone."""
-    return number_buffers(column)[0]
-
-
 def valid(column: pa.Array) -> Bytes | None:
     """Return a byte a row that is 0 where a column is null, else 1; None: it is null nowhere."""
     if not column.null_count:

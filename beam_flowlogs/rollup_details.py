@@ -203,10 +203,8 @@ class DetailsOfObject:
         self._coupons[name].append(union(grouped))
 
     def _add_top(self, name: str, group: Ints, labels: Sequence[HashedColumn], values: Sequence[Ints]) -> None:
-        items, there = labels[0].hashes, labels[0].there
-        for label in labels[1:]:
-            items, there = chained(items, label.hashes), there & label.there
-        values_of = [label.value_of for label in labels]
+        hashes, whole, values_of = zip(*labels)
+        items, there = chained(*hashes), np.logical_and.reduce(whole)
         if not there.all():
             group, items, values = group[there], items[there], [value[there] for value in values]
             values_of = [at_places(np.flatnonzero(there), value_of) for value_of in values_of]

@@ -122,7 +122,7 @@ def _hashes(placed: Placed, rows: Rows, at: Ints, side: str) -> U64:
     some = HashedRows.of(placed, rows, at, addresses=[address], numbers=[port])
     where = some.address(address)
     assert where is not None
-    return chained(chained(where.hashes, some.number(port).hashes), some.group.astype(np.uint64))
+    return chained(where.hashes, some.number(port).hashes, some.group.astype(np.uint64))
 
 
 def _compiled(placed: Placed, rows: Rows, told: Told, of_tried: bool) -> Services:
