@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from dataclasses import replace
+from functools import partial
 from itertools import chain, pairwise
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
@@ -24,15 +23,13 @@ from beam_flowlogs.addresses import offsets
 from beam_flowlogs.fields import BY_COLUMN, NAME, Field, field_of
 from beam_flowlogs.inflate import DecodeError, Limits
 from beam_flowlogs.rows import BadRows, Fault, Period, Rows, check_rows, number_fault
+from beam_flowlogs.text_blocks import BLANK, BOM, Block, skip_blank, text_blocks
 
 _EXPORT_TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z"
 """What CloudWatch Logs puts before every line that it exports to S3."""
 _EXPORT_COLUMN = "exported at"
 _EXPORTED = re.compile(_EXPORT_TIME.encode() + rb" ")
 
-_BOM = b"\xef\xbb\xbf"
-_BLANK = b" \t\r\n"
-_NEWLINE = ord("\n")
 _KERNEL_KINDS = {pa.string(): "s", pa.int32(): "i", pa.int64(): "l"}
 _BATCH_ROWS = 49152
 """Rows handed on at a time: of short lines a block holds a great many, and each becomes a document."""
@@ -47,8 +44,8 @@ def read_text(pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | No
     Raises DecodeError (``not-a-flow-log``, ``header-missing``, ``header-broken``, ``header-changed``,
     ``too-many-columns``, ``line-too-long``); what stands before a fault that comes later has been yielded by then.
     """
-    blocks = _blocks(pieces, limits)
-    data, blank_lines = _skip_blank(blocks)
+    blocks = text_blocks(pieces, limits)
+    data, blank_lines = skip_blank(blocks)
     if not data:
         return
     head = data[: data.find(b"\n")] if b"\n" in data else data
@@ -65,7 +62,7 @@ def read_text(pieces: Iterator[bytes], limits: Limits, names: Sequence[str] | No
     else:
         raise _no_header(head)
     try:
-        for block in chain([_Block(data)] if data else [], blocks):
+        for block in chain([Block(data)] if data else [], blocks):
             for rows in parser.parse(block):
                 yield replace(rows, named=named)
     except DecodeError as error:
@@ -97,7 +94,7 @@ def parse_header(line: bytes, limits: Limits) -> tuple[Field, ...]:
 
 def _no_header(head: bytes) -> DecodeError:
     start = head[:60].decode("ascii", "backslashreplace")
-    if all(byte >= 32 or byte in _BLANK for byte in head[:1000]) and len(head.split()) > 1:
+    if all(byte >= 32 or byte in BLANK for byte in head[:1000]) and len(head.split()) > 1:
         return DecodeError(
             "header-missing",
             f"its first line ({start!r}) names no fields: give them with --format 'version account-id ...'",
@@ -106,97 +103,6 @@ def _no_header(head: bytes) -> DecodeError:
         "not-a-flow-log",
         f"it is neither gzip, zstd nor Parquet, and no text of values with spaces between (it begins with {start!r})",
     )
-
-
-@dataclass(frozen=True)
-class _Block:
-    """Whole lines; the last one may lack its newline where the data ends."""
-
-    data: bytes
-
-    def __len__(self) -> int:
-        newlines = np.count_nonzero(np.frombuffer(self.data, np.uint8) == _NEWLINE)  # a fifth of bytes.count
-        return newlines + (not self.data.endswith(b"\n"))
-
-    @cached_property
-    def _ends(self) -> npt.NDArray[np.int64]:
-        ends = np.flatnonzero(np.frombuffer(self.data, np.uint8) == _NEWLINE)
-        return ends if self.data.endswith(b"\n") else np.append(ends, len(self.data))
-
-    def line(self, at: int) -> bytes:
-        """Return one line, without its end."""
-        return self.data[self._start(at) : self._ends[at]].removesuffix(b"\r")
-
-    def cut(self, begin: int, end: int) -> _Block:
-        """Return some of the lines."""
-        return _Block(self.data[self._start(begin) : self._start(end)])
-
-    def _start(self, at: int) -> int:
-        return int(self._ends[at - 1]) + 1 if at else 0
-
-
-def _skip_blank(blocks: Iterator[_Block]) -> tuple[bytes, int]:
-    """Return the first block from its first line that is not blank on (empty if there is none), and the lines before.
-
-    A byte order mark is no part of the first line.
-    """
-    blank_lines = 0
-    for block in blocks:
-        data = block.data.removeprefix(_BOM)
-        content = data.lstrip(_BLANK)
-        if content:
-            start = data.rfind(b"\n", 0, len(data) - len(content)) + 1
-            return data[start:], blank_lines + data.count(b"\n", 0, start)
-        blank_lines += len(block)
-    return b"", blank_lines
-
-
-def _blocks(pieces: Iterator[bytes], limits: Limits) -> Iterator[_Block]:
-    """Cut pieces into blocks of whole lines. What precedes a fault is yielded before it is raised."""
-    line_bytes = limits.line_bytes
-    rest = b""
-    for piece in _gathered(pieces, limits.piece_bytes * 3 // 4):
-        end = piece.rfind(b"\n") + 1
-        lines = b"".join((rest, memoryview(piece)[:end])) if end else b""
-        rest = piece[end:] if end else rest + piece
-        sound = _of_lines_up_to(line_bytes, lines)
-        if sound:
-            yield _Block(lines if sound == len(lines) else lines[:sound])
-        if sound < len(lines) or len(rest) > line_bytes:
-            raise DecodeError("line-too-long", f"a line is longer than {line_bytes} bytes: is it a flow log?")
-    if rest:
-        yield _Block(rest)
-
-
-def _of_lines_up_to(line_bytes: int, data: bytes) -> int:
-    """Return where the first line of more than ``line_bytes`` begins; if none, the end. Whole lines are given."""
-    start = 0
-    while start < len(data):
-        newline = data.rfind(b"\n", start, start + line_bytes + 1)
-        if newline < 0:
-            break
-        start = newline + 1
-    return start
-
-
-def _gathered(pieces: Iterator[bytes], least: int) -> Iterator[bytes]:
-    """Join pieces to ``least`` bytes or more, as every batch has its price."""
-    held: list[bytes] = []
-    size = 0
-    fault: DecodeError | None = None
-    try:
-        for piece in pieces:
-            held.append(piece)
-            size += len(piece)
-            if size >= least:
-                yield b"".join(held)
-                held, size = [], 0
-    except DecodeError as error:
-        fault = error
-    if held:
-        yield b"".join(held)
-    if fault is not None:
-        raise fault
 
 
 def _even_cuts(lines: int) -> list[int]:
@@ -241,7 +147,7 @@ class _BlockParser:
         self._parse = csv.ParseOptions(delimiter=" ", quote_char=False, double_quote=False, ignore_empty_lines=False)
         self._convert = csv.ConvertOptions(column_types=types, null_values=["-"], strings_can_be_null=True)
 
-    def parse(self, block: _Block) -> Iterator[Rows]:
+    def parse(self, block: Block) -> Iterator[Rows]:
         """Yield a block's rows, at most so many at a time."""
         batch = self._compiled(block.data)
         lines = len(block) if batch is None else batch.num_rows
@@ -279,8 +185,8 @@ class _BlockParser:
 
     def _fast(self, data: bytes) -> pa.RecordBatch | None:
         """Return the rows of a block; None if any of them is not in order."""
-        if data.startswith(_BOM):
-            data = _BOM + data  # Arrow drops one, which is data here
+        if data.startswith(BOM):
+            data = BOM + data  # Arrow drops one, which is data here
         read = csv.ReadOptions(column_names=self._names, use_threads=False, block_size=len(data) + 1)
         try:
             table = csv.read_csv(pa.py_buffer(data), read, self._parse, self._convert)
@@ -296,7 +202,7 @@ class _BlockParser:
             batch = batch.drop_columns([_EXPORT_COLUMN])
         return batch
 
-    def _slow(self, block: _Block) -> Iterator[Rows]:
+    def _slow(self, block: Block) -> Iterator[Rows]:
         number = self.number
         self.number += len(block)
         good: list[bytes] = []
@@ -304,7 +210,7 @@ class _BlockParser:
         bad = BadRows()
         changed = False
         for row, line in enumerate(map(block.line, range(len(block))), number):
-            if not line.strip(_BLANK) or line == self._header:
+            if not line.strip(BLANK) or line == self._header:
                 continue
             fault = self._fault(line)
             if fault is None:
@@ -321,7 +227,7 @@ class _BlockParser:
         if changed:
             raise DecodeError("header-changed", "another header follows: put files of one format together only")
 
-    def _kept_of(self, block: _Block, begin: int, at: int) -> bytes:
+    def _kept_of(self, block: Block, begin: int, at: int) -> bytes:
         """Return what is kept of a line of a block, the ``at``-th from ``begin`` on."""
         return self._kept(block.line(begin + at))
 

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DECODERS = (
-    "inflate.py", "rows.py", "text_rows.py", "parquet_rows.py", "parquet_columns.py", "parquet_pages.py",
-    "index_object.py",
+    "inflate.py", "rows.py", "text_blocks.py", "text_rows.py", "parquet_rows.py", "parquet_columns.py",
+    "parquet_pages.py", "index_object.py",
 )  # fmt: skip
 REJECTERS = (
     "notification.py", "s3_client.py", "object_parts.py", "transforms/announce.py", "transforms/read_notifications.py",
